@@ -1,0 +1,62 @@
+"""The errors of pebble: every one says what is wrong, where, and what to try."""
+
+from __future__ import annotations
+
+
+class PebbleError(Exception):
+    """Base of every error that pebble raises on purpose."""
+
+
+class InvalidArgument(PebbleError, ValueError):
+    """An argument has a value that cannot be meant (a negative budget, a model that is none)."""
+
+
+class GraphError(PebbleError, ValueError):
+    """A graph breaks its own rules: a cycle, a negative size, a value without a producer."""
+
+
+class InvalidSchedule(PebbleError, ValueError):
+    """A schedule breaks the rules of its problem; names the step, the op and the value."""
+
+
+class UnknownSolver(PebbleError, LookupError):
+    """No solver is registered under this name; lists those that are."""
+
+
+class InfeasibleBudget(PebbleError):
+    """No plan fits the budget; names the least budget known to work and what it is made of.
+
+    Attributes
+    ----------
+    budget_bytes : int or None
+        The budget asked for.
+    least_bytes : int or None
+        The least budget that a plan is known for (same units and scope as the budget).
+    """
+
+    def __init__(
+        self, message: str, *, budget_bytes: int | None = None, least_bytes: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.budget_bytes = budget_bytes
+        self.least_bytes = least_bytes
+
+
+class CaptureError(PebbleError):
+    """The model's step could not be traced into one graph; names the user's line and a way out."""
+
+
+class InputsRequired(PebbleError, ValueError):
+    """The inputs of the model cannot be inferred; says what to pass."""
+
+
+class PlanMismatch(PebbleError):
+    """A plan does not belong to this model or these inputs; names the first difference."""
+
+
+class PlanFormatError(PebbleError, ValueError):
+    """A plan file is damaged or of a version that this release does not read."""
+
+
+class IllegalMove(PebbleError, ValueError):
+    """A move of a pebbling strategy breaks a rule of its game; names the step, move and rule."""
