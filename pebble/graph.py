@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -283,6 +283,20 @@ class Graph:
         ]
         text = json.dumps(parts, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def with_measures(
+        self, *, costs: Sequence[int] | None = None, workspaces: Sequence[int] | None = None
+    ) -> Graph:
+        """The same graph with other costs or workspaces, one integer an op."""
+        ops = [
+            replace(
+                op,
+                cost=op.cost if costs is None else int(costs[i]),
+                workspace=op.workspace if workspaces is None else int(workspaces[i]),
+            )
+            for i, op in enumerate(self.ops)
+        ]
+        return Graph(ops, self.values, name=self.name, boundary=self.boundary)
 
     # -- in and out ------------------------------------------------------------------------
 
