@@ -1,0 +1,40 @@
+# Everything a fresh machine needs: `make demo` and `make test` set up .venv by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE := 1
+export PYTHONHASHSEED := 0
+
+.PHONY: demo test lint types wheel notebooks bench clean
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--group test --group lint --editable '.[hf,viz,notebooks]'
+	touch $@
+
+demo: .venv/ready
+	$(BIN)/python -m pebble demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready
+	$(BIN)/mypy
+
+wheel: .venv/ready
+	$(BIN)/python tests/check_wheel.py
+
+notebooks: .venv/ready
+	$(BIN)/python -m pytest --nbmake notebooks
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/zoo.py
+	$(BIN)/python benchmarks/peers.py
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,291 @@
+"""The command line: ``python -m pebble demo | optimize | solve | show | versions``.
+
+Exit status: 0 solved, 1 not solved, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pebble._version import __version__
+from pebble.errors import InfeasibleBudget, InvalidArgument, PebbleError
+from pebble.graph import Graph
+from pebble.graphfile import load_graph
+from pebble.pipeline import display_progress, optimize
+from pebble.plan import load_plan
+from pebble.problem import Problem
+from pebble.referee import simulate
+from pebble.report import table
+from pebble.schedule import Schedule
+from pebble.solver import Result, solve
+
+SOLVED, NOT_SOLVED, USAGE = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except InfeasibleBudget as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return NOT_SOLVED
+    except PebbleError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pebble", description="Fit a PyTorch training step into a memory budget."
+    )
+    parser.add_argument("--version", action="version", version=f"pebble {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_optimize(commands)
+    _add_solve(commands)
+    _add_show(commands)
+    _add_versions(commands)
+    return parser
+
+
+def _add_solving(parser: argparse.ArgumentParser, time_limit: float = 60.0) -> None:
+    parser.add_argument("--solver", default="auto", help="name of a solver (default: auto)")
+    parser.add_argument("--time-limit", type=float, default=time_limit, metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--display", action="store_true", help="show progress while solving")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+# -- demo ----------------------------------------------------------------------------------------
+
+
+def _add_demo(commands: Any) -> None:
+    parser = commands.add_parser("demo", help="plan, apply and measure a small GPT-2")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from pebble.demo import run_demo
+
+    report = run_demo(progress=None if args.json else lambda line: print(line, flush=True))
+    print(json.dumps(report.data()) if args.json else str(report))
+    return SOLVED if report.ok else NOT_SOLVED
+
+
+# -- optimize ------------------------------------------------------------------------------------
+
+
+def _add_optimize(commands: Any) -> None:
+    parser = commands.add_parser(
+        "optimize",
+        help="plan the training step of a named shape or a Hugging Face configuration",
+        description="Plans on fake tensors: nothing is allocated, no GPU is touched.",
+    )
+    parser.add_argument(
+        "model", help="a named shape such as llama-7b, or the path of a config.json"
+    )
+    parser.add_argument("--budget-gb", type=float, required=True, metavar="GB")
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--seq-len", type=int, default=None)
+    parser.add_argument("--dtype", default="bf16", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument("--optimizer", default="adamw", help="or 'none' (default: adamw)")
+    parser.add_argument("--method", default="full", choices=("full", "lora"))
+    parser.add_argument("--lora-rank", type=int, default=8)
+    parser.add_argument("--costs", default="auto", help="flops, roofline:<device> (default: auto)")
+    parser.add_argument("--output", metavar="FILE", help="where to write the plan")
+    _add_solving(parser, time_limit=20.0)
+    parser.set_defaults(run=_optimize)
+
+
+def _optimize(args: argparse.Namespace) -> int:
+    from pebble.shapes import build_shape
+
+    model, inputs = build_shape(
+        args.model,
+        dtype=args.dtype,
+        batch_size=args.batch_size,
+        seq_len=args.seq_len,
+        lora_rank=args.lora_rank if args.method == "lora" else None,
+    )
+    plan = optimize(
+        model,
+        inputs,
+        budget_gb=args.budget_gb,
+        optimizer=None if args.optimizer == "none" else args.optimizer,
+        solver=args.solver,
+        time_limit=args.time_limit,
+        costs=args.costs,
+        seed=args.seed,
+        display=args.display,
+    )
+    if args.output:
+        plan.save(args.output)
+    print(json.dumps(plan.to_json(), default=str) if args.json else plan)
+    return SOLVED
+
+
+# -- solve ---------------------------------------------------------------------------------------
+
+
+def _add_solve(commands: Any) -> None:
+    parser = commands.add_parser("solve", help="solve a pebbling problem in a file")
+    parser.add_argument("file", help="a graph: text (n m / mem dur / u v) or JSON")
+    parser.add_argument(
+        "--budget", required=True, help="bytes, or a percentage of the baseline peak such as 80%%"
+    )
+    parser.add_argument(
+        "--order", choices=("free", "fixed"), help="scope of the search, for solvers that have both"
+    )
+    _add_solving(parser)
+    parser.set_defaults(run=_solve)
+
+
+def _solve(args: argparse.Namespace) -> int:
+    graph = load_graph(args.file)
+    baseline = simulate(graph, Schedule.keep_all(graph))
+    problem = Problem(graph, parse_budget(args.budget, baseline.peak))
+    options = {} if args.order is None else {"order": args.order}
+    with display_progress(args.display) as report:
+        result = solve(
+            problem,
+            args.solver,
+            time_limit=args.time_limit,
+            seed=args.seed,
+            report=report,
+            **options,
+        )
+    if args.json:
+        print(json.dumps(_result_json(result, baseline.peak)))
+    else:
+        print(_result_text(result, graph, baseline.peak))
+    return SOLVED if result.schedule is not None else NOT_SOLVED
+
+
+def parse_budget(text: str, baseline_peak: int) -> int:
+    """Bytes from a number, or from a percentage of the baseline's peak (rounded down).
+
+    Raises
+    ------
+    InvalidArgument
+
+    Examples
+    --------
+    >>> parse_budget("80%", 1001), parse_budget("500", 1001)
+    (800, 500)
+    """
+    from fractions import Fraction
+
+    try:
+        number = Fraction(text.removesuffix("%"))
+    except (ValueError, ZeroDivisionError):
+        number = Fraction(-1)
+    if number <= 0:
+        raise InvalidArgument(
+            f"The budget is {text!r}; it must be a positive number of bytes or a percentage of "
+            "the baseline peak such as 80%."
+        )
+    return int(number * baseline_peak / 100) if text.endswith("%") else int(number)
+
+
+def _result_json(result: Result, baseline_peak: int) -> dict[str, Any]:
+    trace = result.trace
+    return {
+        "status": str(result.status),
+        "peak": None if trace is None else trace.peak,
+        "cost": None if trace is None else trace.cost,
+        "baseline_peak": baseline_peak,
+        "baseline_cost": result.problem.graph.total_cost,
+        "lower_bound": result.lower_bound,
+        "bound_scope": str(result.scope),
+        "gap": result.gap,
+        "budget": result.problem.budget,
+        "solver": result.solver,
+        "seed": result.seed,
+        "runtime": result.runtime,
+        "message": result.message,
+        "order": None if result.schedule is None else list(result.schedule.order),
+    }
+
+
+def _result_text(result: Result, graph: Graph, baseline_peak: int) -> str:
+    base = max(graph.total_cost, 1)
+    budget = result.problem.budget
+    title = (
+        f"{graph.name}: {len(graph.ops)} ops, budget {budget:,} "
+        f"({100 * budget / max(baseline_peak, 1):.1f} % of the baseline peak), "
+        f"{result.solver}, {result.runtime:.1f} s: {result.status}"
+    )
+    rows = [["no plan", f"{baseline_peak:,}", f"{graph.total_cost:,}", "0.0000 %"]]
+    if result.trace is not None:
+        extra = f"{100 * result.trace.recomputed_cost / base:.4f} %"
+        rows.append(["this schedule", f"{result.trace.peak:,}", f"{result.trace.cost:,}", extra])
+    rows.append(
+        [
+            f"lower bound ({result.scope})",
+            f"{result.problem.working_set_bound:,}",
+            f"{result.lower_bound:,}",
+            f"{100 * (result.lower_bound / base - 1):.4f} %",
+        ]
+    )
+    text = f"{title}\n\n{table(['', 'peak', 'cost', 'extra compute'], rows)}"
+    return f"{text}\n\n{result.message}" if result.message else text
+
+
+# -- show, versions ------------------------------------------------------------------------------
+
+
+def _add_show(commands: Any) -> None:
+    parser = commands.add_parser("show", help="print a saved plan")
+    parser.add_argument("plan", help="a file that Plan.save wrote")
+    parser.add_argument("--json", action="store_true", help="print its figures as JSON")
+    parser.set_defaults(run=_show)
+
+
+def _show(args: argparse.Namespace) -> int:
+    plan = load_plan(args.plan)
+    if not args.json:
+        print(plan)
+        return SOLVED
+    figures = {
+        key: value
+        for key, value in plan.to_json().items()
+        if key not in ("graph", "schedule", "format")
+    }
+    figures |= {
+        "peak_bytes": plan.peak_bytes,
+        "baseline_peak_bytes": plan.baseline_peak_bytes,
+        "overhead": plan.overhead,
+        "gap": plan.gap,
+        "memory": plan.memory,
+    }
+    print(json.dumps(figures, default=str))
+    return SOLVED
+
+
+def _add_versions(commands: Any) -> None:
+    parser = commands.add_parser("versions", help="versions of what matters, for a bug report")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_versions)
+
+
+def _versions(args: argparse.Namespace) -> int:
+    versions = {"pebble": __version__, "python": platform.python_version()}
+    for name in ("torch", "numpy", "networkx", "ortools", "numba", "transformers", "matplotlib"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    versions["platform"] = platform.platform()
+    if args.json:
+        print(json.dumps(versions))
+    else:
+        print("\n".join(f"{name:14}{version}" for name, version in versions.items()))
+    return SOLVED

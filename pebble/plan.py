@@ -1,0 +1,401 @@
+"""The plan: what a user keeps. A report, a file, and the way back to the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pebble._version import __version__
+from pebble.comparison import first_difference
+from pebble.errors import InfeasibleBudget, PebbleError, PlanFormatError, PlanMismatch
+from pebble.graph import Graph, Phase
+from pebble.problem import Problem
+from pebble.referee import Trace, simulate
+from pebble.report import plan_html, plan_text
+from pebble.schedule import Schedule, Scope
+from pebble.solver import Status
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pebble.step import Step
+    from pebble.validation import Validation
+
+FILE_FORMAT = "pebble-plan"
+SCHEMA_VERSION = "1.0"
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Bytes of a step that no schedule changes.
+
+    Attributes
+    ----------
+    kinds : mapping
+        Bytes by kind (parameters, optimizer state, buffers, inputs ...), there during forward and
+        backward beside the graph's own values.
+    optimizer_step_peak : int
+        Peak of the whole optimizer step; 0 without an optimizer.
+    """
+
+    kinds: Mapping[str, int]
+    optimizer_step_peak: int = 0
+
+    @property
+    def total(self) -> int:
+        """Sum over the kinds."""
+        return sum(self.kinds.values())
+
+    def whole_step_peak(self, graph_peak: int) -> int:
+        """Peak of the step whose forward and backward need `graph_peak` for the graph's values."""
+        return max(self.total + graph_peak, self.optimizer_step_peak)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training step that fits its budget.
+
+    Attributes
+    ----------
+    budget_bytes : int
+        For the whole step.
+    problem : Problem
+        The graph and what the budget leaves for it.
+    schedule : Schedule
+    resident : Resident
+    status : Status
+    lower_bound : int
+        On the cost in nanoseconds, for every schedule in `scope` within the budget.
+    scope : Scope
+    solver, seed, runtime, options
+        Who found it and how; seconds.
+    origin : mapping
+        Model name, device, threads, torch version, costs, optimizer, loss, inputs: what the plan
+        was made for.
+    workspace_measured : bool
+        False if it was made on fake tensors; then `apply` measures and checks the budget again.
+    """
+
+    budget_bytes: int
+    problem: Problem = field(repr=False)
+    schedule: Schedule = field(repr=False)
+    resident: Resident
+    status: Status
+    lower_bound: int
+    scope: Scope
+    solver: str
+    seed: int
+    runtime: float
+    options: Mapping[str, Any]
+    origin: Mapping[str, Any] = field(repr=False)
+    workspace_measured: bool = True
+    step: Step | None = field(default=None, repr=False, compare=False)
+
+    # -- numbers ---------------------------------------------------------------------------
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The referee's replay of the schedule."""
+        return simulate(self.problem, self.schedule)
+
+    @cached_property
+    def baseline(self) -> Trace:
+        """The referee's replay of the un-planned step (everything kept)."""
+        return simulate(self.problem, Schedule.keep_all(self.problem.graph))
+
+    @property
+    def peak_bytes(self) -> int:
+        """Predicted peak of the whole step; counts what the budget counts."""
+        return self.resident.whole_step_peak(self.trace.peak)
+
+    @property
+    def baseline_peak_bytes(self) -> int:
+        """Predicted peak of the un-planned step."""
+        return self.resident.whole_step_peak(self.baseline.peak)
+
+    @property
+    def cost(self) -> int:
+        """Compute of one step, in nanoseconds of the cost model."""
+        return self.trace.cost
+
+    @property
+    def overhead(self) -> float:
+        """Extra compute as a fraction of the un-planned step's compute."""
+        return self.trace.recomputed_cost / max(self.baseline.cost, 1)
+
+    @property
+    def gap(self) -> float:
+        """Cost over the lower bound, less one."""
+        return max(self.cost / max(self.lower_bound, 1) - 1, 0.0)
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes by kind at the moment of the predicted peak."""
+        if self.resident.optimizer_step_peak > self.resident.total + self.trace.peak:
+            rest = self.resident.optimizer_step_peak - self.resident.total
+            return {**self.resident.kinds, "gradients and optimizer step": rest}
+        return {**self.resident.kinds, **live_kinds(self.problem.graph, self.trace)}
+
+    @property
+    def saved(self) -> tuple[str, ...]:
+        """Names of the values in memory when the backward begins."""
+        return tuple(self.problem.graph.values[v].name for v in self.trace.saved)
+
+    @property
+    def recomputed(self) -> dict[str, int]:
+        """Extra executions by op name."""
+        graph = self.problem.graph
+        counts = self.schedule.executions(len(graph.ops))
+        return {graph.ops[i].name: int(n) - 1 for i, n in enumerate(counts) if n > 1}
+
+    # -- back to the model -------------------------------------------------------------------
+
+    def apply(
+        self, model: nn.Module, *, inputs: Any = None, on_mismatch: str = "error"
+    ) -> nn.Module:
+        """A module with the model's parameters that trains by this plan.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The model the plan was made for, or one of the same shape.
+        inputs : optional
+            Example inputs; needed only if the plan's own cannot be rebuilt.
+        on_mismatch : "error" or "eager"
+            What a call with other inputs than planned does.
+
+        Raises
+        ------
+        PlanMismatch
+            If the model computes another graph; names the first difference.
+        InfeasibleBudget
+            If the plan was made without measured workspace and does not fit with it.
+        """
+        from pebble.runtime import build
+
+        step = self.step_of(model, inputs)
+        plan = self.on(step)
+        return build(model, step.captured, plan.schedule, on_mismatch=on_mismatch)
+
+    def validate(
+        self, model: nn.Module | None = None, inputs: Any = None, *, seed: int = 0
+    ) -> Validation:
+        """Run the step un-planned and planned, and compare.
+
+        Parameters
+        ----------
+        model : nn.Module, optional
+            Default: the model the plan was made for in this process.
+        inputs : optional
+            Default: the inputs the plan was made with.
+        seed : int
+            For random ops.
+
+        Returns
+        -------
+        Validation
+            Gradients equal, peak predicted / measured / budget, step time, recompute cost.
+        """
+        from pebble.validation import validate
+
+        if model is None and self.step is None:
+            raise PlanMismatch(
+                "This plan was loaded from a file; pass the model to validate it on."
+            )
+        step = self.step_of(model, inputs)
+        plan = self.on(step)
+        return validate(
+            step.model,
+            step.captured,
+            plan.problem,
+            plan.schedule,
+            step.inputs.args,
+            step.inputs.kwargs,
+            budget_bytes=plan.budget_bytes,
+            seed=seed,
+        )
+
+    def step_of(self, model: nn.Module | None, inputs: Any) -> Step:
+        """The traced step of a model, checked against this plan; traced anew where needed."""
+        from pebble.inputs import inputs_from_json
+        from pebble.step import trace_step
+
+        known = self.step
+        if (
+            known is not None
+            and (model is None or model is known.model)
+            and not known.captured.fake
+        ):
+            return known if inputs is None else known.with_inputs(inputs)
+        assert model is not None
+        if inputs is None:
+            inputs = inputs_from_json(self.origin["inputs"], model)
+        step = trace_step(
+            model,
+            inputs,
+            loss=None if known is None else known.loss,
+            optimizer=self.origin["optimizer"],
+            costs=list(self.problem.graph.arrays.cost),
+        )
+        difference = first_difference(self.problem.graph, step.graph)
+        if difference is not None:
+            raise PlanMismatch(
+                f"This plan was made for {self.origin['model']}, not for this "
+                f"{type(model).__name__}: {difference}. Make a new plan with pebble.optimize."
+            )
+        return step
+
+    def on(self, step: Step) -> Plan:
+        """This plan with the workspaces of a step measured on this machine.
+
+        Raises
+        ------
+        InfeasibleBudget
+            If it does not fit its budget with them.
+        """
+        if step is self.step:
+            return self
+        graph = self.problem.graph.with_measures(workspaces=list(step.graph.arrays.workspace))
+        plan = replace(
+            self,
+            problem=replace(self.problem, graph=graph),
+            workspace_measured=step.workspace_measured,
+            step=step,
+        )
+        if plan.workspace_measured and plan.peak_bytes > plan.budget_bytes:
+            raise InfeasibleBudget(
+                f"With the temporaries of this machine's kernels the plan needs "
+                f"{plan.peak_bytes / 1e9:.3f} GB, above its budget of "
+                f"{plan.budget_bytes / 1e9:.3f} GB. Call pebble.optimize with the real model.",
+                budget_bytes=plan.budget_bytes,
+                least_bytes=None,
+            )
+        return plan
+
+    # -- for people and files ----------------------------------------------------------------
+
+    def __str__(self) -> str:
+        return plan_text(self)
+
+    def _repr_html_(self) -> str:
+        return plan_html(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain data."""
+        return {
+            "format": FILE_FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "pebble_version": __version__,
+            "fingerprint": self.problem.graph.fingerprint,
+            "budget_bytes": self.budget_bytes,
+            "graph_budget": self.problem.budget,
+            "resident": dict(self.resident.kinds),
+            "optimizer_step_peak": self.resident.optimizer_step_peak,
+            "status": str(self.status),
+            "lower_bound": self.lower_bound,
+            "bound_scope": {
+                "fixed_order": self.scope.fixed_order,
+                "max_executions": self.scope.max_executions,
+            },
+            "predicted_peak_bytes": self.peak_bytes,
+            "predicted_cost": self.cost,
+            "solver": self.solver,
+            "seed": self.seed,
+            "runtime": self.runtime,
+            "options": dict(self.options),
+            "origin": dict(self.origin),
+            "workspace_measured": self.workspace_measured,
+            "schedule": list(self.schedule.order),
+            "graph": self.problem.graph.to_json(),
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON, atomically."""
+        target = Path(path)
+        text = json.dumps(self.to_json(), indent=1, default=str)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=target.parent or ".", suffix=".part", delete=False
+        ) as part:
+            part.write(text)
+        os.replace(part.name, target)
+
+
+def load_plan(path: str | os.PathLike[str]) -> Plan:
+    """Read a plan that `Plan.save` wrote. Needs neither the solver nor torch.
+
+    Raises
+    ------
+    PlanFormatError
+        If the file is no plan, is damaged, or has a newer major version.
+    """
+    try:
+        data = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise PlanFormatError(f"The plan {str(path)!r} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise PlanFormatError(f"The plan {str(path)!r} is no JSON: {error}.") from None
+    if not isinstance(data, dict) or data.get("format") != FILE_FORMAT:
+        raise PlanFormatError(f'{str(path)!r} is no plan: it has no "format": "{FILE_FORMAT}".')
+    version = str(data.get("schema_version"))
+    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise PlanFormatError(
+            f"The plan {str(path)!r} has schema version {version}; this release "
+            f"(pebble {__version__}) reads {SCHEMA_VERSION.split('.')[0]}.x. "
+            "Read it with the release that wrote it, or make it again."
+        )
+    try:
+        plan = _plan_from_json(data)
+        plan.trace  # noqa: B018 - a schedule that breaks the rules must not load
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = error if isinstance(error, PebbleError) else f"{type(error).__name__} {error}"
+        raise PlanFormatError(f"The plan {str(path)!r} is damaged: {reason}") from None
+    if plan.problem.graph.fingerprint != data["fingerprint"]:
+        raise PlanFormatError(
+            f"The plan {str(path)!r} is damaged: its graph does not have its fingerprint."
+        )
+    return plan
+
+
+def _plan_from_json(data: Mapping[str, Any]) -> Plan:
+    graph = Graph.from_json(data["graph"])
+    return Plan(
+        budget_bytes=int(data["budget_bytes"]),
+        problem=Problem(graph, int(data["graph_budget"])),
+        schedule=Schedule(tuple(data["schedule"])),
+        resident=Resident(dict(data["resident"]), int(data["optimizer_step_peak"])),
+        status=Status(data["status"]),
+        lower_bound=int(data["lower_bound"]),
+        scope=Scope(**data["bound_scope"]),
+        solver=str(data["solver"]),
+        seed=int(data["seed"]),
+        runtime=float(data["runtime"]),
+        options=dict(data["options"]),
+        origin=dict(data["origin"]),
+        workspace_measured=bool(data["workspace_measured"]),
+    )
+
+
+def live_kinds(graph: Graph, trace: Trace) -> dict[str, int]:
+    """Bytes by kind at the peak of a trace: gradients, outputs, activations, workspace."""
+    if not len(trace.live):
+        return {}
+    kept, at = trace.kept, trace.peak_step
+    kinds = {"activations": 0, "gradients": 0, "outputs": 0}
+    made_by = graph.arrays.producer
+    for v in kept.value[(kept.start <= at) & (kept.end >= at)].tolist():
+        value = graph.values[v]
+        if not value.pinned:
+            kind = "activations"
+        elif graph.ops[int(made_by[v])].phase is Phase.BACKWARD:
+            kind = "gradients"
+        else:
+            kind = "outputs"
+        kinds[kind] += value.size
+    kinds["workspace"] = trace.peak - sum(kinds.values())
+    return kinds

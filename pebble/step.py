@@ -1,0 +1,110 @@
+"""A training step, traced and measured: everything a plan needs, whatever the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from pebble.costs import op_costs
+from pebble.errors import InvalidArgument
+from pebble.graph import Graph
+from pebble.inputs import Inputs, inputs_to_json, make_inputs
+from pebble.memory import step_memory
+from pebble.plan import Resident
+from pebble.tracing import Captured, capture
+from pebble.workspace import measure_workspaces
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step of a model on inputs of one shape.
+
+    Attributes
+    ----------
+    model : nn.Module
+    inputs : Inputs
+    loss : callable or None
+    captured : Captured
+        The joint graph and its map to fx nodes.
+    graph : Graph
+        With costs and workspaces.
+    resident : Resident
+        Parameters, optimizer state and the rest that no schedule changes.
+    workspace_measured : bool
+    origin : dict
+        What this was made from, for the plan file.
+    """
+
+    model: nn.Module = field(repr=False)
+    inputs: Inputs = field(repr=False)
+    loss: Callable[[Any], torch.Tensor] | None
+    captured: Captured = field(repr=False)
+    graph: Graph
+    resident: Resident
+    workspace_measured: bool
+    origin: dict[str, Any] = field(repr=False)
+
+    def with_inputs(self, inputs: Any) -> Step:
+        """The same step on other data of the same shapes."""
+        return replace(self, inputs=make_inputs(self.model, inputs))
+
+
+def trace_step(
+    model: Any,
+    inputs: Any = None,
+    *,
+    loss: Callable[[Any], torch.Tensor] | None = None,
+    optimizer: str | torch.optim.Optimizer | None = "adamw",
+    costs: str | Sequence[int] = "auto",
+    batch_size: int | None = None,
+    seq_len: int | None = None,
+) -> Step:
+    """Trace a model's training step and measure what planning needs.
+
+    Parameters are those of `pebble.optimize`; `costs` may also be one integer an op.
+
+    Raises
+    ------
+    InvalidArgument, InputsRequired, CaptureError
+    """
+    if isinstance(model, torch.export.ExportedProgram):
+        inputs = make_inputs(model, inputs)
+        model = model.module()
+    if not isinstance(model, nn.Module):
+        raise InvalidArgument(
+            f"The model is a {type(model).__name__}; pass a torch.nn.Module, a "
+            "torch.fx.GraphModule or a torch.export.ExportedProgram."
+        )
+    found = make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
+    captured = capture(model, found.args, found.kwargs, loss=loss)
+    memory = step_memory(captured, optimizer=optimizer)
+    times = op_costs(captured, costs) if isinstance(costs, str) else list(costs)
+    workspaces = measure_workspaces(captured)
+    return Step(
+        model=model,
+        inputs=found,
+        loss=loss,
+        captured=captured,
+        graph=captured.graph.with_measures(
+            costs=times if len(times) == len(captured.graph.ops) else None,
+            workspaces=workspaces.bytes,
+        ),
+        resident=Resident(memory.kinds, memory.optimizer_step_peak),
+        workspace_measured=workspaces.measured,
+        origin={
+            "model": type(model).__name__,
+            "device": captured.device,
+            "threads": torch.get_num_threads(),
+            "torch_version": torch.__version__,
+            "costs": costs if isinstance(costs, str) else "given",
+            "optimizer": optimizer
+            if isinstance(optimizer, str | None)
+            else type(optimizer).__name__,
+            "loss": "default" if loss is None else getattr(loss, "__qualname__", repr(loss)),
+            "inputs": inputs_to_json(found),
+        },
+    )
