@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def rising(results: list[dict[str, Any]]) -> list[str]:
     for result in results:
         for solver in SOLVERS:
             costs = [r["cost"] for r in result["rows"] if r["solver"] == solver and r["plan"]]
-            if any(a < b for a, b in zip(costs, costs[1:])):
+            if any(a < b for a, b in pairwise(costs)):
                 bad.append(f"{result['model']} {solver}")
     return bad
 

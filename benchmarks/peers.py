@@ -1,0 +1,277 @@
+"""pebble beside its peers: measured peaks and recomputed FLOPs of one training step, in one run.
+
+    python benchmarks/peers.py [--models llama_small,vit] [--time-limit 20]
+
+Peers, each measured under the same allocator trace on the same model and inputs:
+
+* Hugging Face's gradient checkpointing of every layer, where the model has it;
+* `torch.utils.checkpoint.checkpoint_sequential`, where the model is a sequence;
+* torch's `activation_memory_budget` at ten ratios, with its dp and ilp knapsack solvers.
+
+At each peak that a peer reaches, pebble plans with that very peak as its budget; its FLOPs are
+those of its schedule's repeated ops, its peak is measured too. FLOPs are matrix products,
+convolutions and attention by torch's own formulas for everybody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._functorch.config as functorch_config
+from models import ZOO, WithLoss
+from torch import nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.partitioners import min_cut_rematerialization_partition
+from torch.utils.flop_counter import FlopCounterMode
+
+from pebble.allocator import measure_peak
+from pebble.costs import op_flops
+from pebble.errors import InfeasibleBudget
+from pebble.pipeline import best_of, plan_step
+from pebble.plan import Plan
+from pebble.problem import Problem
+from pebble.report import table
+from pebble.schedule import Schedule
+from pebble.solver import solve
+from pebble.step import Step, trace_step
+
+RATIOS = tuple(k / 10 for k in range(10))
+TORCH_SOLVERS = ("dp", "ilp")
+MODELS = (
+    "llama_small,llama_tied,vit,convnext,unet,resnet,autocast_mlp,mamba,gpt2_dropout,bert_dropout"
+)
+RESULTS = Path(__file__).parent / "results" / "peers.json"
+
+
+def loss_of(output: Any) -> torch.Tensor:
+    """The scalar loss."""
+    return getattr(output, "loss", output)
+
+
+def step_peak(model: nn.Module, inputs: dict[str, Any]) -> int:
+    """Measured peak of forward and backward beyond what is there before, in bytes."""
+
+    def step() -> Any:
+        output = model(**inputs)
+        loss_of(output).backward()
+        return output
+
+    step()  # compile, and warm up the kernels
+    model.zero_grad(set_to_none=True)
+    return measure_peak(step)
+
+
+def step_flops(model: nn.Module, inputs: dict[str, Any]) -> int:
+    """FLOPs of forward and backward in eager mode, repeated ones included."""
+    model.zero_grad(set_to_none=True)
+    with FlopCounterMode(display=False) as counter:
+        loss_of(model(**inputs)).backward()
+    return int(counter.get_total_flops())
+
+
+# -- the peers -----------------------------------------------------------------------------------
+
+
+def hugging_face(name: str) -> dict[str, Any] | None:
+    """Checkpointing of every layer, as `gradient_checkpointing_enable` does it."""
+    model, inputs = ZOO[name]()
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        return None
+    plain = step_flops(model, inputs)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    flops = step_flops(model, inputs)
+    return {"peer": "hf checkpointing", "peak": step_peak(model, inputs), "flops": flops - plain}
+
+
+def sequential(name: str) -> dict[str, Any] | None:
+    """`checkpoint_sequential` over the square root of the number of layers."""
+    model, inputs = ZOO[name]()
+    body = getattr(model, "body", None)
+    if not isinstance(model, WithLoss) or not isinstance(body, nn.Sequential):
+        return None
+    plain = step_flops(model, inputs)
+
+    class Checkpointed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            segments = max(round(len(body) ** 0.5), 1)
+            return torch.utils.checkpoint.checkpoint_sequential(
+                body, segments, x, use_reentrant=False
+            )
+
+    checked = WithLoss(Checkpointed(), model.loss)
+    body.train()
+    return {
+        "peer": "checkpoint_sequential",
+        "peak": step_peak(checked, inputs),
+        "flops": step_flops(checked, inputs) - plain,
+    }
+
+
+def torch_budget(name: str, ratio: float, solver: str) -> dict[str, Any] | None:
+    """`activation_memory_budget` through torch.compile, without fusing kernels."""
+    model, inputs = ZOO[name]()
+    counted: list[int] = []
+
+    def count(gm: torch.fx.GraphModule, example: Any) -> Callable[..., Any]:
+        with FlopCounterMode(display=False) as counter:
+            fake = [torch.empty_like(t, device="cpu") if isinstance(t, torch.Tensor) else t
+                    for t in example]  # fmt: skip
+            gm(*fake)
+        counted.append(int(counter.get_total_flops()))
+        from torch._functorch.aot_autograd import make_boxed_func
+
+        return make_boxed_func(gm.forward)
+
+    torch._dynamo.reset()
+    backend = aot_autograd(
+        fw_compiler=count, bw_compiler=count, partition_fn=min_cut_rematerialization_partition
+    )
+    settings = {"activation_memory_budget": ratio, "activation_memory_budget_solver": solver}
+    try:
+        with functorch_config.patch(settings):
+            compiled = torch.compile(model, backend=backend)
+            peak = step_peak(compiled, inputs)
+    except Exception as error:  # what a peer cannot do is a row, not a crash of the table
+        return {
+            "peer": f"torch {solver} {ratio}",
+            "failed": f"{type(error).__name__}: {error}"[:200],
+        }
+    model, inputs = ZOO[name]()
+    plain = step_flops(model, inputs)
+    return {"peer": f"torch {solver} {ratio}", "peak": peak, "flops": sum(counted) - plain}
+
+
+# -- pebble --------------------------------------------------------------------------------------
+
+
+def flops_of(plan_schedule: Schedule, flops: list[int]) -> int:
+    """FLOPs of the repeated executions."""
+    return sum(
+        (int(n) - 1) * f for n, f in zip(plan_schedule.executions(len(flops)), flops) if n > 1
+    )
+
+
+def pebble_at(
+    step: Step, peak: int, known: Schedule | None, time_limit: float
+) -> tuple[Plan, Schedule]:
+    """A plan whose measured peak is at most `peak` bytes beyond what is there before the step."""
+    plan = plan_step(step, step.resident.total + peak, time_limit=time_limit, start=known)
+    return plan, plan.schedule
+
+
+def run_model(name: str, time_limit: float) -> dict[str, Any]:
+    """All rows of one model, from the lowest peak to the highest."""
+    model, inputs = ZOO[name]()
+    step = trace_step(model, inputs, optimizer=None, costs="flops")
+    flops = op_flops(step.captured)
+    peers = [hugging_face(name), sequential(name)]
+    peers += [torch_budget(name, ratio, solver) for solver in TORCH_SOLVERS for ratio in RATIOS]
+    rows = sorted((p for p in peers if p and "peak" in p), key=lambda p: p["peak"])
+    known: Schedule | None = None
+    for row in rows:
+        try:
+            plan, known = pebble_at(step, row["peak"], known, time_limit)
+        except InfeasibleBudget as error:
+            row |= {"pebble": None, "reason": str(error)}
+            continue
+        checked = plan.validate()
+        row |= {
+            "pebble": flops_of(plan.schedule, flops),
+            "pebble_peak": checked.measured_peak_bytes - step.resident.total,
+            "overhead": plan.overhead,
+            "bitwise": checked.ok_bitwise,
+        }
+    least = solve_least(step, time_limit)
+    return {
+        "model": name,
+        "flops": sum(flops),
+        "least_peak": least,
+        "rows": rows,
+        "failed": [p for p in peers if p and "failed" in p],
+    }
+
+
+def solve_least(step: Step, time_limit: float) -> int:
+    """The least peak pebble reaches, beyond what is there before the step."""
+    keep = Schedule.keep_all(step.graph)
+    top = Problem(step.graph, 10**15)
+    result = best_of(solve(top, "minpeak", time_limit=time_limit), keep)
+    assert result.trace is not None
+    return result.trace.peak
+
+
+def show(result: dict[str, Any]) -> str:
+    """The table of one model."""
+    header = ["peer", "peak MB", "extra GFLOP", "pebble peak MB", "pebble extra GFLOP", "ratio"]
+    rows = []
+    for row in result["rows"]:
+        ours = row.get("pebble")
+        ratio = "-" if ours is None or not row["flops"] else f"{ours / row['flops']:.2f}"
+        rows.append(
+            [
+                row["peer"],
+                f"{row['peak'] / 1e6:.2f}",
+                f"{row['flops'] / 1e9:.4f}",
+                "-" if ours is None else f"{row['pebble_peak'] / 1e6:.2f}",
+                "-" if ours is None else f"{ours / 1e9:.4f}",
+                ratio,
+            ]
+        )
+    return (
+        f"\n{result['model']}: {result['flops'] / 1e9:.3f} GFLOP a step, least peak of pebble "
+        f"{result['least_peak'] / 1e6:.2f} MB\n{table(header, rows)}"
+    )
+
+
+def verdict(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures that the comparison is about."""
+    beaten, ratios = [], []
+    for result in results:
+        for row in result["rows"]:
+            if row.get("pebble") is None or row["pebble"] > row["flops"]:
+                beaten.append(f"{result['model']}: {row['peer']}")
+            if row["peer"] == "hf checkpointing" and row.get("pebble") is not None and row["flops"]:
+                ratios.append(row["pebble"] / row["flops"])
+    lower = sum(r["least_peak"] < min(x["peak"] for x in r["rows"]) for r in results if r["rows"])
+    return {
+        "peers_with_fewer_flops": beaten,
+        "models_where_pebble_reaches_the_lowest_peak": f"{lower} of {len(results)}",
+        "mean_ratio_at_hf_peak": sum(ratios) / len(ratios) if ratios else None,
+        "worst_ratio_at_hf_peak": max(ratios, default=None),
+    }
+
+
+def main() -> int:
+    """Run the comparison; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default=MODELS, help="comma-separated")
+    parser.add_argument("--time-limit", type=float, default=20.0)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    results = []
+    for name in args.models.split(","):
+        results.append(run_model(name, args.time_limit))
+        print(show(results[-1]), flush=True)
+    summary = verdict(results)
+    print("\n" + "\n".join(f"{key}: {value}" for key, value in summary.items()))
+    args.output.parent.mkdir(exist_ok=True)
+    data = {"command": "python benchmarks/peers.py", "date": str(date.today()),
+            "torch": torch.__version__, "threads": torch.get_num_threads(),
+            "summary": summary, "models": results}  # fmt: skip
+    args.output.write_text(json.dumps(data, indent=1))
+    return int(bool(summary["peers_with_fewer_flops"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
