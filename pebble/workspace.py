@@ -1,0 +1,196 @@
+"""Op-internal temporaries: each distinct op runs once under the allocator's trace."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pebble.sampling import Call, Sampler, distinct_calls, quiet_state
+
+if TYPE_CHECKING:
+    from pebble.tracing import Captured
+
+logger = logging.getLogger("pebble")
+
+DEFAULT_LIMIT_BYTES = 8 * 2**30
+_MARK = "pebble::op"
+_cache: dict[tuple[Any, ...], int] = {}
+
+
+@dataclass(frozen=True)
+class Workspaces:
+    """Bytes that exist only while an op runs, one number an op.
+
+    Attributes
+    ----------
+    bytes : tuple of int
+        One an op of the graph; 0 where nothing was measured.
+    measured : bool
+        Whether every op was measured. False on fake tensors, and if an op was too large.
+    device : str
+    threads : int
+        A workspace holds for this device and number of threads only.
+    skipped : tuple of str
+        Ops of a real capture that were not measured.
+    """
+
+    bytes: tuple[int, ...]
+    measured: bool
+    device: str
+    threads: int
+    skipped: tuple[str, ...] = ()
+
+
+def measure_workspaces(captured: Captured, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Workspaces:
+    """Measure the workspace of every op of a captured step.
+
+    Workspace = the most that was held while the op ran, less the values that the graph says it
+    makes. An op runs alone on arguments of the captured shapes and strides, so nothing of the
+    model is read or changed; the random state is kept. Results are remembered in the process for
+    this device and number of threads.
+
+    Parameters
+    ----------
+    captured : Captured
+    limit_bytes : int
+        An op whose arguments and results exceed this is not run.
+
+    Returns
+    -------
+    Workspaces
+        With ``measured=False`` and zeros for a capture on fake tensors.
+    """
+    threads = torch.get_num_threads()
+    ops = captured.graph.ops
+    if captured.fake:
+        return Workspaces((0,) * len(ops), False, captured.device, threads)
+    calls, of_op = distinct_calls(captured)
+    small = [call.bytes <= limit_bytes for call in calls]
+    peaks = _peaks_of([c for c, fits in zip(calls, small) if fits], captured.device)
+    found: list[int] = []
+    skipped: list[str] = []
+    for i, op in enumerate(ops):
+        which = of_op[i]
+        if which is None:
+            found.append(_boundary_workspace(captured, limit_bytes))
+            continue
+        peak = peaks.get(calls[which].key)
+        if peak is None:
+            skipped.append(op.name)
+        made = sum(captured.graph.values[v].size for v in op.outputs)
+        found.append(max(0 if peak is None else peak - made, 0))
+    if skipped:
+        logger.warning(
+            "The workspace of %d ops (%s ...) was not measured.", len(skipped), skipped[0]
+        )
+    return Workspaces(tuple(found), not skipped, captured.device, threads, tuple(skipped))
+
+
+def _peaks_of(calls: Sequence[Call], device: str) -> dict[tuple[Any, ...], int]:
+    """Most bytes held while each call runs; calls that fail are left out."""
+    place = (device, torch.get_num_threads())
+    fresh = [call for call in calls if (place, call.key) not in _cache]
+    if fresh:
+        run = _peaks_cuda if torch.device(device).type == "cuda" else _peaks_cpu
+        with quiet_state(device), _no_collection():
+            for call, peak in zip(fresh, run(fresh, device)):
+                if peak is not None:
+                    _cache[place, call.key] = peak
+    known = ((call.key, _cache.get((place, call.key))) for call in calls)
+    return {key: peak for key, peak in known if peak is not None}
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage collection meanwhile: it would free others' tensors inside a measurement."""
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _attempt(call: Call, sampler: Sampler) -> Callable[[], Any] | None:
+    """The call with its arguments bound, or None if it cannot run alone."""
+    try:
+        args, kwargs = sampler.arguments(call)
+        target: Any = call.node.target
+        target(*args, **kwargs)  # the first run may build caches that later ones find
+    except Exception as error:  # whatever an op may raise on arguments it does not like
+        logger.info("%s cannot be measured alone: %s", call.node.name, error)
+        return None
+    return lambda: target(*args, **kwargs)
+
+
+# -- CPU -----------------------------------------------------------------------------------------
+
+
+def _peaks_cpu(calls: Sequence[Call], device: str) -> list[int | None]:
+    sampler = Sampler(device)
+    ran: list[int] = []
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        for i, call in enumerate(calls):
+            run = _attempt(call, sampler)
+            if run is None:
+                continue
+            with torch.profiler.record_function(_MARK):
+                kept = run()
+            ran.append(i)
+            del kept
+    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    marks = sorted((e.start_ns(), e.end_ns()) for e in events if e.name() == _MARK)
+    moments = sorted(
+        ((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"),
+        key=lambda moment: moment[0],
+    )
+    times = np.array([time for time, _ in moments], np.int64)
+    sizes = np.array([size for _, size in moments], np.int64)
+    peaks: list[int | None] = [None] * len(calls)
+    for i, (start, end) in zip(ran, marks, strict=True):
+        first, last = np.searchsorted(times, start), np.searchsorted(times, end, side="right")
+        peaks[i] = _peak(sizes[first:last])
+    return peaks
+
+
+def _peak(sizes: NDArray[np.int64]) -> int:
+    return max(int(np.cumsum(sizes).max(initial=0)), 0)
+
+
+# -- CUDA ----------------------------------------------------------------------------------------
+
+
+def _peaks_cuda(calls: Sequence[Call], device: str) -> list[int | None]:
+    sampler = Sampler(device)
+    peaks: list[int | None] = []
+    for call in calls:
+        run = _attempt(call, sampler)
+        if run is None:
+            peaks.append(None)
+            continue
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_stats(device)["requested_bytes.all.current"]
+        kept = run()
+        peaks.append(torch.cuda.memory_stats(device)["requested_bytes.all.peak"] - before)
+        del kept
+    return peaks
+
+
+# -- the boundary: the user's loss ---------------------------------------------------------------
+
+
+def _boundary_workspace(captured: Captured, limit_bytes: int) -> int:
+    """Bytes of the user's loss, forward and backward, beyond the outputs and their gradients."""
+    return 0
