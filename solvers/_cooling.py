@@ -1,0 +1,191 @@
+"""One cooling run of the compiled annealer: what it starts from, its parameters, its outcome."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pebble.graph import IntArray
+from pebble.problem import Problem
+from pebble.solvers import _annealing as kernel
+from pebble.solvers._kernels import (
+    BEST_LENGTH,
+    BUDGET,
+    COST,
+    EXCESS,
+    LENGTH,
+    Board,
+    Net,
+)
+
+Order = tuple[int, ...]
+CHUNK = 1 << 16
+"""Trials between two looks at the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cooling:
+    """The parameters of a run.
+
+    Attributes
+    ----------
+    trials : int
+    hot, cold : float
+        Temperature at the start and at the end, in units of the cost of running every op once.
+    penalty : float
+        What an excess of the whole budget during one step weighs, in the same unit.
+    adds, removes, chain : int
+        Chances, of 256: that a trial adds an execution, that it removes one, and that an add goes
+        on to what the added one reads.
+    seed : int
+    thrift : float
+        Weight of the cost; 1, or little where the peak is to be least.
+    drop : float
+        Above 0: make the peak least, lowering the budget by at least this fraction whenever it
+        is met.
+    """
+
+    trials: int
+    hot: float
+    cold: float
+    penalty: float
+    adds: int
+    removes: int
+    chain: int
+    seed: int
+    thrift: float = 1.0
+    drop: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run has found.
+
+    Attributes
+    ----------
+    best : the best order within the budget, or None
+    last : the order it ended with, which may be over the budget
+    cost, peak : of `best`
+    trials : how many were made
+    """
+
+    best: Order | None
+    last: Order
+    cost: int
+    peak: int
+    trials: int
+
+
+def net_of(problem: Problem) -> Net:
+    """The graph of a problem as the kernels take it."""
+    a = problem.graph.arrays
+    return Net(
+        a.cost,
+        a.workspace,
+        np.ascontiguousarray(problem.may_repeat),
+        a.size,
+        a.producer,
+        a.pinned,
+        a.in_ptr,
+        a.in_val,
+        a.out_ptr,
+        a.out_val,
+        a.use_ptr,
+        a.use_op,
+    )
+
+
+def board_of(net: Net, order: Sequence[int] | IntArray, budget: int, seed: int) -> Board:
+    """A board that holds `order`, spread over about twice as many slots."""
+    n_ops, n_values = len(net.cost), len(net.size)
+    start = np.array(order, np.int32)
+    slots = 2 * max(len(start), n_ops) + n_ops // 2 + 64
+    most = int(np.bincount(start, minlength=n_ops).max(initial=1)) + 6
+    number = np.zeros(9, np.int64)
+    number[BUDGET] = budget
+    board = Board(
+        slot=np.empty(slots, np.int32),
+        memory=np.empty(slots, np.int64),
+        taken=np.empty(slots, np.int64),
+        count=np.zeros(n_ops, np.int64),
+        at=np.zeros((n_ops, most), np.int32),
+        end=np.zeros((n_values, most), np.int32),
+        undo=np.zeros((256, 3), np.int64),
+        number=number,
+        random=np.random.SeedSequence(seed).generate_state(1, np.uint64) | np.uint64(1),
+        best=np.zeros(slots, np.int32),
+    )
+    kernel.lay_out(net, board, start, len(start))
+    return board
+
+
+def cool(
+    problem: Problem,
+    net: Net,
+    order: Order,
+    cooling: Cooling,
+    *,
+    deadline: float = float("inf"),
+    found: Callable[[Order, int], None] | None = None,
+) -> Outcome:
+    """Anneal from `order`.
+
+    Parameters
+    ----------
+    deadline : float
+        On `time.perf_counter`; looked at after every `CHUNK` trials.
+    found : callable, optional
+        Called with an order within the budget and its cost whenever a chunk has improved.
+    """
+    board = board_of(net, order, problem.budget, cooling.seed)
+    heat = np.array([cooling.hot, cooling.cold])
+    weights = np.array(
+        [
+            cooling.thrift / max(problem.graph.total_cost, 1),
+            cooling.penalty / max(problem.budget, 1),
+        ]
+    )
+    mix = np.array([cooling.adds, cooling.removes, cooling.chain], np.int64)
+    if board.number[EXCESS] == 0:
+        kernel.record(board)
+    done, known = 0, -1
+    while done < cooling.trials and time.perf_counter() < deadline:
+        if board.number[LENGTH] > 0.75 * len(board.slot):
+            board = _roomier(net, board)
+        last = min(done + CHUNK, cooling.trials)
+        kernel.anneal_chunk(
+            net, board, done, last, cooling.trials, heat, weights, mix, cooling.drop
+        )
+        done = last
+        best = int(board.number[BEST_LENGTH])
+        if found is not None and best and int(board.number[kernel.BEST]) != known:
+            known = int(board.number[kernel.BEST])
+            found(tuple(board.best[:best].tolist()), known)
+    return _outcome(net, board, done, cooling.drop > 0)
+
+
+def _outcome(net: Net, board: Board, done: int, least_peak: bool) -> Outcome:
+    kernel.sweep_idle(net, board)
+    number = board.number
+    if number[EXCESS] == 0 and not least_peak and number[COST] < number[kernel.BEST]:
+        kernel.record(board)
+    buffer = np.empty(len(board.slot), np.int32)
+    last = tuple(buffer[: kernel.dense(board, buffer)].tolist())
+    length = int(number[BEST_LENGTH])
+    best = tuple(board.best[:length].tolist()) if length else None
+    return Outcome(best, last, int(number[kernel.BEST]), int(number[kernel.BEST_PEAK]), done)
+
+
+def _roomier(net: Net, board: Board) -> Board:
+    buffer = np.empty(len(board.slot), np.int32)
+    length = kernel.dense(board, buffer)
+    new = board_of(net, buffer[:length], int(board.number[BUDGET]), 0)
+    new.random[0] = board.random[0]
+    for field in (kernel.BEST, BEST_LENGTH, kernel.BEST_PEAK):
+        new.number[field] = board.number[field]
+    best = board.best[: board.number[BEST_LENGTH]]
+    new.best[: len(best)] = best
+    return new

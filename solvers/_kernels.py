@@ -1,0 +1,419 @@
+"""The annealer's inner loops, compiled: a slot sequence and three primitive moves on it.
+
+The schedule lives in slots, most of them empty in between, so that an execution goes in or out
+without shifting the others. Per op there is the sorted list of the slots where it runs; per value
+and execution of its producer the slot of the copy's last reader. Inserting, removing or moving one
+execution then touches only the copies of its outputs and of its inputs, and each primitive is
+undone by another one. The rules are those of the referee.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+EMPTY = -1
+COST, EXCESS, LENGTH, LOG, BEST, BEST_LENGTH, BEST_PEAK, FAILED, BUDGET = range(9)
+"""What `Board.number` holds. EXCESS sums the bytes over the budget of all steps."""
+INSERT, REMOVE, MOVE = range(3)
+
+
+class Net(NamedTuple):
+    """A graph as the kernels see it: the fields of `GraphArrays`, integers all over."""
+
+    cost: Any
+    workspace: Any
+    repeat: Any
+    size: Any
+    producer: Any
+    pinned: Any
+    in_ptr: Any
+    in_val: Any
+    out_ptr: Any
+    out_val: Any
+    use_ptr: Any
+    use_op: Any
+
+
+class Board(NamedTuple):
+    """A schedule under search.
+
+    Attributes
+    ----------
+    slot : shape (n_slots,), the op in each slot or EMPTY
+    memory : shape (n_slots,), live bytes
+    taken : shape (n_slots,), -1 where an op runs, else 0 (a mask)
+    count : shape (n_ops,), executions of each op
+    at : shape (n_ops, most), their slots, ascending
+    end : shape (n_values, most), slot of the last reader of each copy
+    undo : shape (n, 3), the primitives of the move under trial
+    number : see COST and its neighbours
+    random : shape (1,), the state of the generator
+    best : shape (n_slots,), the best schedule so far, dense
+    """
+
+    slot: Any
+    memory: Any
+    taken: Any
+    count: Any
+    at: Any
+    end: Any
+    undo: Any
+    number: Any
+    random: Any
+    best: Any
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile without the interpreter's lock, and keep the result on disk where that can be."""
+    try:
+        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # no writable cache directory
+        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+
+
+# -- random numbers: the state belongs to the board, so that threads do not share it ------------
+
+
+@_compile
+def draw(board):  # type: ignore[no-untyped-def]
+    """A random 62-bit integer (xorshift64*)."""
+    x = board.random[0]
+    x ^= x >> np.uint64(12)
+    x ^= x << np.uint64(25)
+    x ^= x >> np.uint64(27)
+    board.random[0] = x
+    return np.int64((x * np.uint64(2685821657736338717)) >> np.uint64(2))
+
+
+@_compile
+def below(board, n):  # type: ignore[no-untyped-def]
+    """A random integer in 0 .. n - 1."""
+    return ((draw(board) >> 31) * n) >> 31
+
+
+@_compile
+def uniform(board):  # type: ignore[no-untyped-def]
+    """A random float in (0, 1)."""
+    return (float(draw(board) >> 10) + 0.5) * (1.0 / 4503599627370496.0)
+
+
+# -- the memory profile -----------------------------------------------------------------------
+
+
+@_compile
+def add_bytes(board, low, high, size):  # type: ignore[no-untyped-def]
+    """Add `size` to the memory of the slots `low` to `high`, inclusive; keep EXCESS."""
+    if size == 0 or high < low:
+        return
+    budget = board.number[BUDGET]
+    memory = board.memory[low : high + 1]
+    taken = board.taken[low : high + 1]
+    change = 0
+    for k in range(len(memory)):
+        old = memory[k]
+        new = old + size
+        memory[k] = new
+        change += (max(new - budget, 0) - max(old - budget, 0)) & taken[k]
+    board.number[EXCESS] += change
+
+
+@_compile
+def occupy(net, board, op, slot):  # type: ignore[no-untyped-def]
+    board.taken[slot] = -1
+    board.slot[slot] = op
+    board.memory[slot] += net.workspace[op]
+    board.number[EXCESS] += max(board.memory[slot] - board.number[BUDGET], 0)
+
+
+@_compile
+def vacate(net, board, op, slot):  # type: ignore[no-untyped-def]
+    board.number[EXCESS] -= max(board.memory[slot] - board.number[BUDGET], 0)
+    board.memory[slot] -= net.workspace[op]
+    board.taken[slot] = 0
+    board.slot[slot] = EMPTY
+
+
+# -- where things are ---------------------------------------------------------------------------
+
+
+@_compile
+def copy_before(board, op, slot):  # type: ignore[no-untyped-def]
+    """Index of the last execution of `op` before `slot`, or -1."""
+    c = board.count[op] - 1
+    while c >= 0 and board.at[op, c] >= slot:
+        c -= 1
+    return c
+
+
+@_compile
+def last_reader(net, board, value, low, high):  # type: ignore[no-untyped-def]
+    """The last slot in low < slot < high that reads `value`; `low` if none does."""
+    best = low
+    for k in range(net.use_ptr[value], net.use_ptr[value + 1]):
+        op = net.use_op[k]
+        for c in range(board.count[op] - 1, -1, -1):
+            slot = board.at[op, c]
+            if slot <= best:
+                break
+            if slot < high:
+                best = slot
+                break
+    return best
+
+
+@_compile
+def first_reader(net, board, op):  # type: ignore[no-untyped-def]
+    """The first slot that reads any output of `op`, or the number of slots."""
+    best = len(board.slot)
+    for j in range(net.out_ptr[op], net.out_ptr[op + 1]):
+        value = net.out_val[j]
+        for k in range(net.use_ptr[value], net.use_ptr[value + 1]):
+            best = min(best, board.at[net.use_op[k], 0])
+    return best
+
+
+@_compile
+def next_reader(net, board, op, slot):  # type: ignore[no-untyped-def]
+    """The first slot after `slot` that reads any output of `op`, or the number of slots."""
+    best = len(board.slot)
+    for j in range(net.out_ptr[op], net.out_ptr[op + 1]):
+        value = net.out_val[j]
+        for k in range(net.use_ptr[value], net.use_ptr[value + 1]):
+            reader = net.use_op[k]
+            for c in range(board.count[reader]):
+                at = board.at[reader, c]
+                if at > slot:
+                    best = min(best, at)
+                    break
+    return best
+
+
+@_compile
+def inputs_ready(net, board, op):  # type: ignore[no-untyped-def]
+    """The first slot before which all inputs of `op` have been made once, less one."""
+    ready = -1
+    for j in range(net.in_ptr[op], net.in_ptr[op + 1]):
+        ready = max(ready, board.at[net.producer[net.in_val[j]], 0])
+    return ready
+
+
+@_compile
+def empty_from(board, start, stop, step):  # type: ignore[no-untyped-def]
+    """The first empty slot of range(start, stop, step), or -1; looks at 48 slots."""
+    slot, left = start, 48
+    while slot != stop and left > 0:
+        if board.slot[slot] == EMPTY:
+            return slot
+        slot += step
+        left -= 1
+    return -1
+
+
+# -- reads --------------------------------------------------------------------------------------
+
+
+@_compile
+def begin_read(net, board, value, slot):  # type: ignore[no-untyped-def]
+    if net.pinned[value]:
+        return
+    c = copy_before(board, net.producer[value], slot)
+    end = board.end[value, c]
+    if end < slot:
+        add_bytes(board, end + 1, slot, net.size[value])
+        board.end[value, c] = slot
+
+
+@_compile
+def cease_read(net, board, value, slot):  # type: ignore[no-untyped-def]
+    if net.pinned[value]:
+        return
+    maker = net.producer[value]
+    c = copy_before(board, maker, slot)
+    if board.end[value, c] == slot:
+        end = last_reader(net, board, value, board.at[maker, c], slot)
+        add_bytes(board, end + 1, slot, -net.size[value])
+        board.end[value, c] = end
+
+
+# -- the three primitives -----------------------------------------------------------------------
+
+
+@_compile
+def insert(net, board, op, slot):  # type: ignore[no-untyped-def]
+    """Run `op`, which runs elsewhere already, in the empty `slot` too."""
+    count = board.count[op]
+    c = copy_before(board, op, slot) + 1
+    for k in range(count, c, -1):
+        board.at[op, k] = board.at[op, k - 1]
+    board.at[op, c] = slot
+    board.count[op] = count + 1
+    occupy(net, board, op, slot)
+    for j in range(net.out_ptr[op], net.out_ptr[op + 1]):
+        value = net.out_val[j]
+        size = net.size[value]
+        if net.pinned[value]:
+            add_bytes(board, slot, board.at[op, 1] if c == 0 else slot, size)
+            continue
+        for k in range(count, c, -1):
+            board.end[value, k] = board.end[value, k - 1]
+        if c > 0 and board.end[value, c - 1] > slot:
+            board.end[value, c] = board.end[value, c - 1]
+            end = last_reader(net, board, value, board.at[op, c - 1], slot)
+            board.end[value, c - 1] = end
+            add_bytes(board, end + 1, slot - 1, -size)
+        else:
+            board.end[value, c] = slot
+            add_bytes(board, slot, slot, size)
+    for j in range(net.in_ptr[op], net.in_ptr[op + 1]):
+        begin_read(net, board, net.in_val[j], slot)
+    board.number[COST] += net.cost[op]
+    board.number[LENGTH] += 1
+
+
+@_compile
+def remove(net, board, op, c):  # type: ignore[no-untyped-def]
+    """Drop execution `c` of `op`. The first one may go only if nothing reads it."""
+    slot = board.at[op, c]
+    count = board.count[op] - 1
+    for j in range(net.in_ptr[op], net.in_ptr[op + 1]):
+        cease_read(net, board, net.in_val[j], slot)
+    for j in range(net.out_ptr[op], net.out_ptr[op + 1]):
+        value = net.out_val[j]
+        size = net.size[value]
+        if net.pinned[value]:
+            add_bytes(board, slot, board.at[op, 1] if c == 0 else slot, -size)
+            continue
+        if c > 0 and board.end[value, c] > slot:
+            end = board.end[value, c - 1]
+            board.end[value, c - 1] = board.end[value, c]
+            add_bytes(board, end + 1, slot - 1, size)
+        else:
+            add_bytes(board, slot, slot, -size)
+        for k in range(c, count):
+            board.end[value, k] = board.end[value, k + 1]
+    for k in range(c, count):
+        board.at[op, k] = board.at[op, k + 1]
+    board.count[op] = count
+    vacate(net, board, op, slot)
+    board.number[COST] -= net.cost[op]
+    board.number[LENGTH] -= 1
+
+
+@_compile
+def move_read(net, board, value, old, new):  # type: ignore[no-untyped-def]
+    """A reader of `value` goes from slot `old` to slot `new`."""
+    if net.pinned[value]:
+        return
+    maker = net.producer[value]
+    c = copy_before(board, maker, old)
+    if c != copy_before(board, maker, new):
+        cease_read(net, board, value, old)
+        begin_read(net, board, value, new)
+        return
+    end = board.end[value, c]
+    if end < new:
+        add_bytes(board, end + 1, new, net.size[value])
+        board.end[value, c] = new
+    elif end == old:
+        other = max(last_reader(net, board, value, board.at[maker, c], old), new)
+        add_bytes(board, other + 1, old, -net.size[value])
+        board.end[value, c] = other
+
+
+@_compile
+def move_copy(net, board, op, value, c, old, new):  # type: ignore[no-untyped-def]
+    """Execution `c` of the producer of `value` has gone from slot `old` to slot `new`."""
+    size = net.size[value]
+    end = board.end[value, c]
+    before = board.end[value, c - 1] if c > 0 else -1
+    if new > old:
+        if c > 0 and end > old:  # what read it in between falls back to the copy before
+            back = last_reader(net, board, value, max(board.at[op, c - 1], old), new)
+            if back > old:
+                add_bytes(board, before + 1, back, size)
+                board.end[value, c - 1] = back
+        if end >= new:
+            add_bytes(board, old, new - 1, -size)
+        else:
+            add_bytes(board, old, end, -size)
+            add_bytes(board, new, new, size)
+            board.end[value, c] = new
+        return
+    late = end if end > old else new
+    if before > new:  # the copy before hands its later readers over
+        back = last_reader(net, board, value, board.at[op, c - 1], new)
+        add_bytes(board, back + 1, before, -size)
+        board.end[value, c - 1] = back
+        late = max(late, before)
+    if end > old:
+        add_bytes(board, new, old - 1, size)
+    else:
+        add_bytes(board, new, late, size)
+        add_bytes(board, old, old, -size)
+    board.end[value, c] = late
+
+
+@_compile
+def move(net, board, op, c, new):  # type: ignore[no-untyped-def]
+    """Shift execution `c` of `op` to the empty slot `new`, within the bounds of `window`."""
+    old = board.at[op, c]
+    vacate(net, board, op, old)
+    occupy(net, board, op, new)
+    for j in range(net.in_ptr[op], net.in_ptr[op + 1]):
+        move_read(net, board, net.in_val[j], old, new)
+    board.at[op, c] = new
+    for j in range(net.out_ptr[op], net.out_ptr[op + 1]):
+        value = net.out_val[j]
+        if not net.pinned[value]:
+            move_copy(net, board, op, value, c, old, new)
+        elif c > 0:
+            add_bytes(board, old, old, -net.size[value])
+            add_bytes(board, new, new, net.size[value])
+        elif new < old:
+            add_bytes(board, new, old - 1, net.size[value])
+        else:
+            add_bytes(board, old, new - 1, -net.size[value])
+
+
+@_compile
+def window(net, board, op, c):  # type: ignore[no-untyped-def]
+    """The slots strictly between which execution `c` of `op` may lie."""
+    low = inputs_ready(net, board, op)
+    if c > 0:
+        low = max(low, board.at[op, c - 1])
+        high = board.at[op, c + 1] if c + 1 < board.count[op] else len(board.slot)
+        return low, high
+    high = first_reader(net, board, op)
+    if board.count[op] > 1:
+        high = min(high, board.at[op, 1])
+    return low, high
+
+
+# -- trials: primitives that can be taken back --------------------------------------------------
+
+
+@_compile
+def note(board, kind, op, slot):  # type: ignore[no-untyped-def]
+    k = board.number[LOG]
+    board.undo[k, 0] = kind
+    board.undo[k, 1] = op
+    board.undo[k, 2] = slot
+    board.number[LOG] = k + 1
+
+
+@_compile
+def take_back(net, board):  # type: ignore[no-untyped-def]
+    """Undo the trial."""
+    for k in range(board.number[LOG] - 1, -1, -1):
+        kind, op, slot = board.undo[k, 0], board.undo[k, 1], board.undo[k, 2]
+        if kind == INSERT:
+            remove(net, board, op, copy_before(board, op, slot + 1))
+        elif kind == REMOVE:
+            insert(net, board, op, slot)
+        else:  # the slot it came from, and (next entry) the execution it was
+            move(net, board, op, slot // len(board.slot), slot % len(board.slot))
+    board.number[LOG] = 0
