@@ -19,6 +19,7 @@ from pebble.solvers._kernels import (
     MOVE,
     REMOVE,
     _compile,
+    _entry,
     below,
     copy_before,
     empty_from,
@@ -40,7 +41,7 @@ _NEAR = 64
 _ROOM = 200
 
 
-@_compile
+@_entry
 def lay_out(net, board, order, length):  # type: ignore[no-untyped-def]
     """Set the board to the dense sequence ``order[:length]``, spread evenly. False: no room."""
     slots, most = len(board.slot), board.at.shape[1]
@@ -119,7 +120,7 @@ def peak_of(board):  # type: ignore[no-untyped-def]
     return peak
 
 
-@_compile
+@_entry
 def dense(board, order):  # type: ignore[no-untyped-def]
     """Write the sequence into `order`; its length."""
     length = 0
@@ -138,7 +139,7 @@ def spread(net, board):  # type: ignore[no-untyped-def]
     lay_out(net, board, order, length)
 
 
-@_compile
+@_entry
 def record(board):  # type: ignore[no-untyped-def]
     """Keep the present schedule as the best one."""
     board.number[BEST] = board.number[COST]
@@ -291,7 +292,7 @@ def try_remove(net, board):  # type: ignore[no-untyped-def]
     return False
 
 
-@_compile
+@_entry
 def sweep_idle(net, board):  # type: ignore[no-untyped-def]
     """Drop every execution that nothing reads."""
     for op in range(len(net.cost)):
@@ -304,7 +305,7 @@ def sweep_idle(net, board):  # type: ignore[no-untyped-def]
 # -- cooling --------------------------------------------------------------------------------------
 
 
-@_compile
+@_entry
 def anneal_chunk(net, board, first, last, total, heat, weights, mix, drop):  # type: ignore[no-untyped-def]
     """Run the trials `first` to `last` of a cooling run of `total`.
 

@@ -101,22 +101,22 @@ def net_of(problem: Problem) -> Net:
 def board_of(net: Net, order: Sequence[int] | IntArray, budget: int, seed: int) -> Board:
     """A board that holds `order`, spread over about twice as many slots."""
     n_ops, n_values = len(net.cost), len(net.size)
-    start = np.array(order, np.int32)
+    start = np.array(order, np.int64)
     slots = 2 * max(len(start), n_ops) + n_ops // 2 + 64
     most = int(np.bincount(start, minlength=n_ops).max(initial=1)) + 6
     number = np.zeros(9, np.int64)
     number[BUDGET] = budget
     board = Board(
-        slot=np.empty(slots, np.int32),
+        slot=np.empty(slots, np.int64),
         memory=np.empty(slots, np.int64),
         taken=np.empty(slots, np.int64),
         count=np.zeros(n_ops, np.int64),
-        at=np.zeros((n_ops, most), np.int32),
-        end=np.zeros((n_values, most), np.int32),
+        at=np.zeros((n_ops, most), np.int64),
+        end=np.zeros((n_values, most), np.int64),
         undo=np.zeros((256, 3), np.int64),
         number=number,
         random=np.random.SeedSequence(seed).generate_state(1, np.uint64) | np.uint64(1),
-        best=np.zeros(slots, np.int32),
+        best=np.zeros(slots, np.int64),
     )
     kernel.lay_out(net, board, start, len(start))
     return board
@@ -172,7 +172,7 @@ def _outcome(net: Net, board: Board, done: int, least_peak: bool) -> Outcome:
     number = board.number
     if number[EXCESS] == 0 and not least_peak and number[COST] < number[kernel.BEST]:
         kernel.record(board)
-    buffer = np.empty(len(board.slot), np.int32)
+    buffer = np.empty(len(board.slot), np.int64)
     last = tuple(buffer[: kernel.dense(board, buffer)].tolist())
     length = int(number[BEST_LENGTH])
     best = tuple(board.best[:length].tolist()) if length else None
@@ -180,7 +180,7 @@ def _outcome(net: Net, board: Board, done: int, least_peak: bool) -> Outcome:
 
 
 def _roomier(net: Net, board: Board) -> Board:
-    buffer = np.empty(len(board.slot), np.int32)
+    buffer = np.empty(len(board.slot), np.int64)
     length = kernel.dense(board, buffer)
     new = board_of(net, buffer[:length], int(board.number[BUDGET]), 0)
     new.random[0] = board.random[0]

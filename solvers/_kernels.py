@@ -68,7 +68,13 @@ class Board(NamedTuple):
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile without the interpreter's lock, and keep the result on disk where that can be."""
+    """Compile for callers that are compiled themselves."""
+    options = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return numba.njit(**options)(function)  # type: ignore[no-any-return]
+
+
+def _entry(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile for Python, without its lock; keep the result on disk where that can be."""
     try:
         return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # no writable cache directory
