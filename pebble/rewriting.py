@@ -302,7 +302,10 @@ class _Source:
             function = self._name(getattr(node.target, "_op", node.target), "f")
             given = [self._text(arg) for arg in node.args]
             given += [f"{key}={self._text(arg)}" for key, arg in node.kwargs.items()]
-            lines.append(f" {variable} = {function}({', '.join(given)})")
+            call = f"{function}({', '.join(given)})"
+            if _reduces_to_scalar(node):
+                call = f"{self._name(shrink, 'f')}({call})"
+            lines.append(f" {variable} = {call}")
         unread = [] if node.users else [node]
         self._drop(lines, [*(n for n in self.last[node] if n.op != "get_attr"), *unread])
 
@@ -332,6 +335,27 @@ class _Source:
             self.bound[key] = f"{prefix}{len(self.bound)}"
             self.names[self.bound[key]] = thing
         return self.bound[key]
+
+
+def _reduces_to_scalar(node: fx.Node) -> bool:
+    made = node.meta.get("val")
+    if not isinstance(made, torch.Tensor) or made.dim() or not node.all_input_nodes:
+        return False
+    read = [arg.meta.get("val") for arg in node.all_input_nodes]
+    return made.untyped_storage().nbytes() == made.element_size() and any(
+        isinstance(t, torch.Tensor) and t.numel() > 1 for t in read
+    )
+
+
+def shrink(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in a storage of its own size.
+
+    Some reductions (mse_loss, smooth_l1_loss, binary_cross_entropy) hand over a scalar in the
+    storage of their unreduced result, which would live as long as the loss does.
+    """
+    if tensor.untyped_storage().nbytes() > tensor.nbytes:
+        return tensor.clone()
+    return tensor
 
 
 def _holds_nodes(items: Sequence[Any]) -> bool:

@@ -16,7 +16,7 @@ import pebble
 ROOT = Path(__file__).resolve().parent.parent
 TORCH_ROOMS = {
     "tracing", "compat", "costs", "workspace", "memory", "rewriting", "runtime", "validation",
-    "allocator", "backend", "plan", "pipeline", "inputs", "estimating", "shapes", "demo", "sampling",
+    "allocator", "backend", "guards", "stepping", "plan", "pipeline", "inputs", "estimating", "shapes", "demo", "sampling",
 }  # fmt: skip
 CORE = {"errors", "graph", "problem", "schedule", "referee", "solver", "graphfile"}
 
