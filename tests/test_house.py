@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TORCH_ROOMS = {
     "tracing", "compat", "costs", "workspace", "memory", "rewriting", "runtime", "validation",
     "allocator", "backend", "guards", "stepping", "plan", "pipeline", "inputs", "estimating", "shapes", "demo", "sampling",
+    "optimizers", "flops",
 }  # fmt: skip
 CORE = {"errors", "graph", "problem", "schedule", "referee", "solver", "graphfile"}
 
