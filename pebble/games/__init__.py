@@ -1,0 +1,71 @@
+"""Pebble games: rules, strategies, exact search, graph families, known values.
+
+A *game* is a rule object, a *strategy* a tuple of moves, and `play` the judge of all of them.
+
+>>> from pebble.games import Black, least_pebbles, make_graph
+>>> print(least_pebbles(make_graph("pyramid:3"), Black()).pebbles)
+5
+"""
+
+from pebble.games.board import Board
+from pebble.games.bounds import PathCertificate, certify, check_certificate
+from pebble.games.families import FAMILIES, graph_of_edges, make_graph
+from pebble.games.moves import Act, Move, Step, Strategy, place, remove
+from pebble.games.netlist import parse_bench, read_bench
+from pebble.games.playing import Play, play
+from pebble.games.rules import (
+    GAMES,
+    Black,
+    BlackWhite,
+    Game,
+    ParallelBlack,
+    ParallelReversible,
+    RedBlue,
+    Reversible,
+    Spooky,
+    make_game,
+)
+from pebble.games.search import Found
+from pebble.games.solving import (
+    ENGINES,
+    GameResult,
+    least_cost,
+    least_pebbles,
+    pareto_front,
+)
+
+__all__ = [
+    "ENGINES",
+    "FAMILIES",
+    "GAMES",
+    "Act",
+    "Black",
+    "BlackWhite",
+    "Board",
+    "Found",
+    "Game",
+    "GameResult",
+    "Move",
+    "ParallelBlack",
+    "ParallelReversible",
+    "PathCertificate",
+    "Play",
+    "RedBlue",
+    "Reversible",
+    "Spooky",
+    "Step",
+    "Strategy",
+    "certify",
+    "check_certificate",
+    "graph_of_edges",
+    "least_cost",
+    "least_pebbles",
+    "make_game",
+    "make_graph",
+    "pareto_front",
+    "parse_bench",
+    "place",
+    "play",
+    "read_bench",
+    "remove",
+]

@@ -1,0 +1,638 @@
+"""The games: one small rule object each. A rule object says what a move may do to a position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from pebble.errors import InvalidArgument
+from pebble.games.board import Board
+from pebble.games.moves import Act, Move
+
+EMPTY, BLACK, WHITE, GHOST, FREE = range(5)
+"""What may lie on a node. Red pebbles are BLACK; FREE marks an input that needs no pebble."""
+
+
+class Broken(Exception):
+    """A rule that a move breaks; `play` adds the step and the move."""
+
+
+class Position:
+    """Where the pebbles are, and what has happened so far.
+
+    Attributes
+    ----------
+    on : bytearray, one of EMPTY, BLACK, WHITE, GHOST, FREE for each node
+    blue, seen : bytearray
+        Whether a node is in slow memory, and whether it was ever pebbled.
+    used : int
+        Weight of the pebbles (ghosts and blue ones weigh nothing).
+    extra : int
+        Weight that exists only during the move in hand.
+    cost, io, placements, ghosts : int
+        What the game makes least; loads and stores; computations; ghosts now.
+    """
+
+    __slots__ = (
+        "blue",
+        "board",
+        "cost",
+        "costs",
+        "extra",
+        "ghost_peak",
+        "ghosts",
+        "io",
+        "on",
+        "placements",
+        "preds",
+        "seen",
+        "sizes",
+        "used",
+        "workspaces",
+    )  # fmt: skip
+
+    def __init__(self, board: Board, game: Game) -> None:
+        n = len(board)
+        self.board, self.preds = board, board.preds
+        self.on, self.blue, self.seen = bytearray(n), bytearray(n), bytearray(n)
+        self.used = self.extra = self.cost = self.io = self.placements = 0
+        self.ghosts = self.ghost_peak = 0
+        plain = board if game.weighted else board.unweighted()
+        self.sizes, self.costs = plain.sizes, plain.costs
+        self.workspaces = plain.workspaces if any(plain.workspaces) else None
+
+    def missing(self, node: int) -> int:
+        """A predecessor without a pebble, or -1."""
+        on = self.on
+        for u in self.preds[node]:
+            if on[u] == EMPTY or on[u] == GHOST:
+                return u
+        return -1
+
+    def require_preds(self, node: int, doing: str) -> None:
+        """Raise unless every predecessor carries a pebble."""
+        u = self.missing(node)
+        if u >= 0:
+            raise Broken(
+                f"{doing} needs a pebble on every predecessor, and {self.name(u)} has none"
+            )
+
+    def name(self, node: int) -> str:
+        """The name of a node in quotes."""
+        return repr(self.board.names[node])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Game:
+    """Base of the games.
+
+    Parameters
+    ----------
+    weighted : bool
+        Whether pebbles weigh the sizes of the values and placements cost what the ops cost;
+        otherwise both are 1.
+    """
+
+    weighted: bool = False
+    title: ClassVar[str] = ""
+    cost_name: ClassVar[str] = "moves"
+    parallel: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return self.title + ("-weighted" if self.weighted else "")
+
+    def start(self, board: Board) -> Position:
+        """The position before the first move."""
+        return Position(board, self)
+
+    def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
+        """How each act that the game knows changes the position."""
+        raise NotImplementedError
+
+    def unmet(self, position: Position) -> str | None:
+        """What is still missing for the goal; None if it is reached."""
+        raise NotImplementedError
+
+
+def _unseen(position: Position) -> str | None:
+    for t in position.board.targets:
+        if not position.seen[t] and position.on[t] != FREE:
+            return f"target {position.name(t)} was never pebbled"
+    return None
+
+
+def _not_exactly_targets(position: Position) -> str | None:
+    targets = set(position.board.targets)
+    for v, what in enumerate(position.on):
+        if v in targets and what not in (BLACK, FREE):
+            return f"target {position.name(v)} has no pebble at the end"
+        if v not in targets and what not in (EMPTY, FREE):
+            thing = {BLACK: "a pebble", WHITE: "a white pebble", GHOST: "a ghost"}[what]
+            return f"{thing} is left on {position.name(v)}, which is no target"
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Black(Game):
+    """The black pebble game: place when the predecessors are pebbled, remove any time.
+
+    Parameters
+    ----------
+    slide : bool
+        Whether a pebble may slide from a predecessor onto the node.
+    recompute : bool
+        Whether a node may be placed more than once (False: register allocation).
+    hold : bool
+        Whether all targets must be pebbled together at the end; else each at some time.
+    free_inputs : bool
+        Whether sources are always there and need no pebble.
+
+    Notes
+    -----
+    Paterson and Hewitt (1970), Sethi (1975). Time is the number of placements.
+    """
+
+    slide: bool = False
+    recompute: bool = True
+    hold: bool = False
+    free_inputs: bool = False
+    title: ClassVar[str] = "black"
+    cost_name: ClassVar[str] = "placements"
+
+    def __str__(self) -> str:
+        if self.weighted and not (self.slide or self.hold):
+            return f"black-weighted/{'recompute' if self.recompute else 'oneshot'}"
+        return "/".join([
+            super().__str__(),
+            "slide" if self.slide else "noslide",
+            "recompute" if self.recompute else "oneshot",
+            "final" if self.hold else "visit",
+        ])  # fmt: skip
+
+    def start(self, board: Board) -> Position:
+        """The empty board; free inputs are marked."""
+        position = Position(board, self)
+        if self.free_inputs:
+            for v in board.sources:
+                position.on[v] = FREE
+        return position
+
+    def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
+        """Place, remove, and slide where it is allowed."""
+        on, seen, preds = position.on, position.seen, position.preds
+        sizes, costs, spaces = position.sizes, position.costs, position.workspaces
+        again = self.recompute
+
+        def check(v: int) -> None:
+            if on[v]:
+                _occupied(position, v)
+            for u in preds[v]:
+                if not on[u]:
+                    position.require_preds(v, "placing")
+            if seen[v]:
+                if not again:
+                    raise Broken("each node may be placed only once in a one-shot game")
+            else:
+                seen[v] = 1
+
+        def place(move: Move) -> None:
+            v = move[1]
+            check(v)
+            on[v] = BLACK
+            position.used += sizes[v]
+            position.cost += costs[v]
+            position.placements += 1
+            if spaces is not None:
+                position.extra = spaces[v]
+
+        def remove(move: Move) -> None:
+            v = move[1]
+            if on[v] != BLACK:
+                _nothing_there(position, v)
+            on[v] = EMPTY
+            position.used -= sizes[v]
+
+        def slide(move: Move) -> None:
+            _, v, u = move
+            if not self.slide:
+                raise Broken("sliding is not allowed in this game")
+            if u not in preds[v]:
+                raise Broken("a pebble slides only from a predecessor")
+            if on[u] != BLACK:
+                _nothing_there(position, u)
+            check(v)
+            on[u], on[v] = EMPTY, BLACK
+            position.used += sizes[v] - sizes[u]
+            position.cost += costs[v]
+            position.placements += 1
+
+        return {Act.PLACE: place, Act.REMOVE: remove, Act.SLIDE: slide}
+
+    def unmet(self, position: Position) -> str | None:
+        """A target never pebbled, or not held at the end."""
+        if not self.hold:
+            return _unseen(position)
+        for t in position.board.targets:
+            if position.on[t] == EMPTY:
+                return f"target {position.name(t)} has no pebble at the end"
+        return None
+
+
+def _occupied(position: Position, v: int) -> None:
+    if position.on[v] == FREE:
+        raise Broken("a free input needs no pebble")
+    raise Broken("the node already carries a pebble")
+
+
+def _nothing_there(position: Position, v: int) -> None:
+    raise Broken(f"{position.name(v)} carries no such pebble")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlackWhite(Game):
+    """The black-white game: white pebbles are guesses that must be proved before they go.
+
+    Parameters
+    ----------
+    hold : bool
+        Whether the board ends with black pebbles on exactly the targets; else every target is
+        pebbled at some time and the board ends empty.
+
+    Notes
+    -----
+    Cook and Sethi (1976). Every placement and every removal is a move.
+    """
+
+    hold: bool = False
+    title: ClassVar[str] = "black-white"
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}/{'persistent' if self.hold else 'visit'}"
+
+    def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
+        """Place and remove, black and white."""
+        on, seen, sizes, costs = position.on, position.seen, position.sizes, position.costs
+
+        def put(kind: int) -> Callable[[Move], None]:
+            def act(move: Move) -> None:
+                v = move[1]
+                if on[v]:
+                    _occupied(position, v)
+                if kind == BLACK:
+                    position.require_preds(v, "placing")
+                    position.placements += 1
+                on[v] = kind
+                seen[v] = 1
+                position.used += sizes[v]
+                position.cost += costs[v]
+
+            return act
+
+        def take(kind: int) -> Callable[[Move], None]:
+            def act(move: Move) -> None:
+                v = move[1]
+                if on[v] != kind:
+                    _nothing_there(position, v)
+                if kind == WHITE:
+                    position.require_preds(v, "removing a white pebble")
+                on[v] = EMPTY
+                position.used -= sizes[v]
+                position.cost += costs[v]
+
+            return act
+
+        return {
+            Act.PLACE: put(BLACK), Act.REMOVE: take(BLACK),
+            Act.WHITE: put(WHITE), Act.LIFT: take(WHITE),
+        }  # fmt: skip
+
+    def unmet(self, position: Position) -> str | None:
+        """A target never pebbled, or a pebble where none may be at the end."""
+        if self.hold:
+            return _not_exactly_targets(position)
+        missing = _unseen(position)
+        if missing is None and any(position.on):
+            v = next(v for v, what in enumerate(position.on) if what)
+            return f"a pebble is left on {position.name(v)}; the board must end empty"
+        return missing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reversible(Game):
+    """The reversible game: a removal is a computation run backwards.
+
+    Parameters
+    ----------
+    hold : bool
+        Whether the board ends with pebbles on exactly the targets; else every target is pebbled
+        at some time.
+    free_inputs : bool
+        Whether sources are always there and need no pebble.
+
+    Notes
+    -----
+    Bennett (1989). Every placement and every removal is a move.
+    """
+
+    hold: bool = True
+    free_inputs: bool = False
+    title: ClassVar[str] = "reversible"
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}/{'persistent' if self.hold else 'visit'}"
+
+    def start(self, board: Board) -> Position:
+        """The empty board; free inputs are marked."""
+        position = Position(board, self)
+        if self.free_inputs:
+            for v in board.sources:
+                position.on[v] = FREE
+        return position
+
+    def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
+        """Place and remove, both with every predecessor pebbled."""
+        on, seen, preds = position.on, position.seen, position.preds
+        sizes, costs = position.sizes, position.costs
+
+        def place(move: Move) -> None:
+            v = move[1]
+            if on[v]:
+                if on[v] == GHOST:
+                    raise Broken("the node carries a ghost; restore it instead")
+                _occupied(position, v)
+            for u in preds[v]:
+                if on[u] in (EMPTY, GHOST):
+                    position.require_preds(v, "placing")
+            on[v] = BLACK
+            seen[v] = 1
+            position.used += sizes[v]
+            position.cost += costs[v]
+            position.placements += 1
+
+        def remove(move: Move) -> None:
+            v = move[1]
+            if on[v] != BLACK:
+                _nothing_there(position, v)
+            for u in preds[v]:
+                if on[u] in (EMPTY, GHOST):
+                    position.require_preds(v, "removing")
+            on[v] = EMPTY
+            position.used -= sizes[v]
+            position.cost += costs[v]
+
+        return {Act.PLACE: place, Act.REMOVE: remove}
+
+    def unmet(self, position: Position) -> str | None:
+        """A target without its pebble, or a pebble elsewhere."""
+        return _not_exactly_targets(position) if self.hold else _unseen(position)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spooky(Reversible):
+    """The spooky game: reversible, and a pebble may be measured away into a ghost.
+
+    Parameters
+    ----------
+    ghosts : int, optional
+        Most ghosts at a time; None: any number.
+
+    Notes
+    -----
+    Gidney (2019), "Spooky pebble games and irreversible uncomputation".
+    """
+
+    ghosts: int | None = None
+    title: ClassVar[str] = "spooky"
+
+    def __post_init__(self) -> None:
+        if not self.hold or self.free_inputs:
+            raise InvalidArgument("The spooky game ends with pebbles on exactly the targets.")
+        if self.ghosts is not None and self.ghosts < 0:
+            raise InvalidArgument(f"The number of ghosts is {self.ghosts}; it must be 0 or more.")
+
+    def __str__(self) -> str:
+        return Game.__str__(self) + ("" if self.ghosts is None else f"/{self.ghosts}")
+
+    def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
+        """Those of the reversible game, ghost and restore."""
+        on, sizes, costs, limit = position.on, position.sizes, position.costs, self.ghosts
+
+        def ghost(move: Move) -> None:
+            v = move[1]
+            if on[v] != BLACK:
+                _nothing_there(position, v)
+            if limit is not None and position.ghosts >= limit:
+                raise Broken(f"at most {limit} ghosts may exist at a time")
+            on[v] = GHOST
+            position.ghosts += 1
+            position.ghost_peak = max(position.ghost_peak, position.ghosts)
+            position.used -= sizes[v]
+            position.cost += costs[v]
+
+        def restore(move: Move) -> None:
+            v = move[1]
+            if on[v] != GHOST:
+                raise Broken(f"{position.name(v)} carries no ghost")
+            position.require_preds(v, "restoring a ghost")
+            on[v] = BLACK
+            position.ghosts -= 1
+            position.used += sizes[v]
+            position.cost += costs[v]
+            position.placements += 1
+
+        return {**super().moves(position), Act.GHOST: ghost, Act.RESTORE: restore}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedBlue(Game):
+    """The red-blue game: a small fast memory (red), a large slow one (blue), and their traffic.
+
+    Parameters
+    ----------
+    recompute : bool
+        Whether a node may be computed more than once.
+    blue_inputs : bool
+        Whether sources lie in slow memory at the start and must be loaded; else they are
+        computed like any node.
+    compute : int
+        Cost of a computation (times the op's cost if weighted) beside the traffic.
+    load, store : int
+        Cost of a transfer (times the value's size if weighted).
+
+    Notes
+    -----
+    Hong and Kung (1981). Blue pebbles are never in the way, so there is no move to remove one.
+    """
+
+    recompute: bool = True
+    blue_inputs: bool = True
+    compute: int = 0
+    load: int = 1
+    store: int = 1
+    title: ClassVar[str] = "red-blue"
+    cost_name: ClassVar[str] = "transfers"
+
+    def __post_init__(self) -> None:
+        for name in ("compute", "load", "store"):
+            if getattr(self, name) < 0:
+                raise InvalidArgument(f"The cost {name!r} is negative.")
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}/{'recompute' if self.recompute else 'oneshot'}"
+
+    def start(self, board: Board) -> Position:
+        """Sources in slow memory."""
+        position = Position(board, self)
+        if self.blue_inputs:
+            for v in board.sources:
+                position.blue[v] = 1
+        return position
+
+    def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
+        """Compute and forget in fast memory; load and store between the two."""
+        on, blue, seen, preds = position.on, position.blue, position.seen, position.preds
+        sizes, costs = position.sizes, position.costs
+        compute, again = self.compute, self.recompute
+
+        def enter(v: int) -> None:
+            if on[v]:
+                raise Broken("the node already carries a red pebble")
+            on[v] = BLACK
+            position.used += sizes[v]
+
+        def place(move: Move) -> None:
+            v = move[1]
+            if not preds[v] and self.blue_inputs:
+                raise Broken("an input is loaded, not computed")
+            position.require_preds(v, "computing")
+            if seen[v] and not again:
+                raise Broken("each node may be computed only once in a one-shot game")
+            enter(v)
+            seen[v] = 1
+            position.placements += 1
+            position.cost += compute * costs[v]
+
+        def remove(move: Move) -> None:
+            v = move[1]
+            if not on[v]:
+                _nothing_there(position, v)
+            on[v] = EMPTY
+            position.used -= sizes[v]
+
+        def load(move: Move) -> None:
+            v = move[1]
+            if not blue[v]:
+                raise Broken(f"{position.name(v)} is not in slow memory")
+            enter(v)
+            position.io += 1
+            position.cost += self.load * sizes[v]
+
+        def store(move: Move) -> None:
+            v = move[1]
+            if not on[v]:
+                raise Broken(f"{position.name(v)} is not in fast memory")
+            blue[v] = 1
+            position.io += 1
+            position.cost += self.store * sizes[v]
+
+        return {Act.PLACE: place, Act.REMOVE: remove, Act.LOAD: load, Act.STORE: store}
+
+    def unmet(self, position: Position) -> str | None:
+        """A target that is not in slow memory."""
+        for t in position.board.targets:
+            if not position.blue[t]:
+                return f"target {position.name(t)} is not in slow memory at the end"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelBlack(Game):
+    """The parallel black game: many placements in one step; the cost is the sum of the sizes.
+
+    Notes
+    -----
+    A step from P to Q needs the predecessors of what is new inside P. The cumulative cost is
+    the total weight of all positions (Alwen and Serbinenko 2015).
+    """
+
+    title: ClassVar[str] = "parallel-black"
+    cost_name: ClassVar[str] = "cumulative cost"
+    parallel: ClassVar[bool] = True
+
+    def unmet(self, position: Position) -> str | None:
+        """A target that was never pebbled."""
+        return _unseen(position)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelReversible(Game):
+    """The parallel reversible game: a set of nodes toggles in one step.
+
+    Notes
+    -----
+    The predecessors of every toggled node are pebbled before and after the step, and the
+    board ends with pebbles on exactly the targets. Time is the number of steps.
+    """
+
+    title: ClassVar[str] = "reversible-parallel"
+    cost_name: ClassVar[str] = "steps"
+    parallel: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}/persistent"
+
+    def unmet(self, position: Position) -> str | None:
+        """A target without its pebble, or a pebble elsewhere."""
+        return _not_exactly_targets(position)
+
+
+_WORDS: dict[str, dict[str, Any]] = {
+    "slide": {"slide": True}, "noslide": {"slide": False},
+    "recompute": {"recompute": True}, "oneshot": {"recompute": False},
+    "visit": {"hold": False}, "final": {"hold": True}, "persistent": {"hold": True},
+    "weighted": {"weighted": True}, "free-inputs": {"free_inputs": True},
+}  # fmt: skip
+GAMES: dict[str, type[Game]] = {
+    game.title: game
+    for game in (
+        Black, BlackWhite, Reversible, Spooky, RedBlue, ParallelBlack, ParallelReversible
+    )
+}  # fmt: skip
+
+
+def make_game(name: str) -> Game:
+    """The game of a convention's name: a title and words, separated by slashes.
+
+    Words are slide, noslide, recompute, oneshot, visit, final, persistent, weighted,
+    free-inputs, and for spooky the number of ghosts.
+
+    Raises
+    ------
+    InvalidArgument
+        If the game or a word is unknown; lists the choices.
+
+    Examples
+    --------
+    >>> make_game("black/slide/oneshot/visit").slide
+    True
+    >>> str(make_game("reversible"))
+    'reversible/persistent'
+    """
+    title, *words = name.split("/")
+    if title.endswith("-weighted"):
+        title, words = title.removesuffix("-weighted"), [*words, "weighted"]
+    game = GAMES.get(title)
+    if game is None:
+        raise InvalidArgument(f"There is no game {title!r}; choose one of {', '.join(GAMES)}.")
+    options: dict[str, Any] = {}
+    known = {field.name for field in fields(game)}
+    for word in words:
+        option = {"ghosts": int(word)} if word.isdecimal() else _WORDS.get(word, {word: True})
+        if not known.issuperset(option) and not (word == "persistent" and game.parallel):
+            raise InvalidArgument(
+                f"The game {title!r} has no option {word!r}; options are "
+                f"{', '.join(w for w, o in _WORDS.items() if known.issuperset(o))}."
+            )
+        options.update({k: v for k, v in option.items() if k in known})
+    return game(**options)

@@ -1,0 +1,443 @@
+"""Solve a game: least pebbles, least cost for so many pebbles, and the whole front between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pebble.errors import InvalidArgument, UnknownSolver
+from pebble.games.board import Board
+from pebble.games.downsets import least_working_set, search_orders
+from pebble.games.moves import Move, Step
+from pebble.games.parallel import search_steps
+from pebble.games.playing import Play, play
+from pebble.games.rules import Black, Game, ParallelBlack, RedBlue
+from pebble.games.search import LIMIT, Found, search
+from pebble.solver import Status
+
+Engine = Callable[..., Found]
+"""``engine(game, board, pebbles, *, optimal, deadline, horizon, seed) -> Found``."""
+
+
+@dataclass(frozen=True)
+class GameResult:
+    """A judged answer: the strategy was played under the rules.
+
+    Attributes
+    ----------
+    game : Game
+    board : Board
+    objective : str
+        ``"pebbles"`` or ``"cost"``.
+    engine : str
+    status : Status
+    strategy, trace : the moves and their play; None if there is no strategy
+    pebbles, cost : int or None
+        Peak of the play, and its placements, moves, transfers or cumulative cost.
+    lower_bound : int
+        Proved, on the objective.
+    horizon : int or None
+        Most moves of the strategies that the bound and a proof of infeasibility speak of; None:
+        strategies of any length.
+    states : int
+        Configurations that the search has seen.
+    runtime : float
+        Seconds.
+    message : str
+    """
+
+    game: Game
+    board: Board = field(repr=False)
+    objective: str
+    engine: str
+    status: Status
+    strategy: tuple[Any, ...] | None = field(repr=False)
+    trace: Play | None = field(repr=False)
+    lower_bound: int
+    horizon: int | None = None
+    states: int = 0
+    runtime: float = 0.0
+    message: str = ""
+
+    @property
+    def pebbles(self) -> int | None:
+        """Peak of the strategy."""
+        return None if self.trace is None else self.trace.peak
+
+    @property
+    def cost(self) -> int | None:
+        """Cost of the strategy in its game's measure."""
+        return None if self.trace is None else self.trace.cost
+
+    @property
+    def value(self) -> int | None:
+        """What was to be least: pebbles or cost."""
+        return self.pebbles if self.objective == "pebbles" else self.cost
+
+    @property
+    def gap(self) -> float | None:
+        """Value over lower bound, less one; None without a strategy."""
+        if self.value is None:
+            return None
+        if self.lower_bound == 0:
+            return 0.0 if self.value == 0 else float("inf")
+        return self.value / self.lower_bound - 1
+
+    def __str__(self) -> str:
+        scope = "" if self.horizon is None else f" within {self.horizon} moves"
+        head = f"{self.game} on {self.board.name}: {self.status}{scope}"
+        if self.trace is None:
+            return f"{head}; {self.message or 'no strategy'} ({self.engine})"
+        return (
+            f"{head}, {self.pebbles} pebbles, {self.cost} {self.game.cost_name}, "
+            f"{self.objective} at least {self.lower_bound} ({self.engine}, {self.runtime:.2f} s)"
+        )
+
+
+@dataclass(frozen=True)
+class _Arena:
+    """A board cut down to what a game needs, and the way back."""
+
+    full: Board
+    board: Board
+    kept: tuple[int, ...]
+
+    @classmethod
+    def of(cls, game: Game, graph: Any, targets: Iterable[int | str] | None) -> _Arena:
+        full = Board.of(graph, targets)
+        nodes = set(full.ancestors(full.targets))
+        if getattr(game, "free_inputs", False):
+            nodes -= set(full.sources)
+        board, kept = full.restricted(nodes)
+        return cls(full, board, kept)
+
+    def back(self, strategy: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The same moves, with the nodes of the full board."""
+        at = self.kept
+        moves: list[Any] = []
+        for move in strategy:
+            if isinstance(move, Step):
+                steps = (tuple(at[v] for v in nodes) for nodes in move)
+                moves.append(Step(*steps))
+            else:
+                source = at[move.source] if move.source >= 0 else -1
+                moves.append(Move(move.act, at[move.node], source))
+        return tuple(moves)
+
+
+def search_engine(
+    game: Game,
+    board: Board,
+    pebbles: int,
+    *,
+    optimal: bool = True,
+    deadline: float | None = None,
+    horizon: int | None = None,
+    seed: int = 0,
+) -> Found:
+    """State search: A*, downsets for one-shot black games, Dijkstra for parallel games."""
+    if game.parallel:
+        return search_steps(game, board, pebbles, deadline=deadline)
+    if isinstance(game, Black) and not game.recompute:
+        found = search_orders(game, board, pebbles, deadline=deadline)
+        cost = sum(board.costs) if game.weighted else len(board)
+        return replace(found, bound=cost)
+    return search(game, board, pebbles, optimal=optimal, deadline=deadline)
+
+
+def cpsat_engine(game: Game, board: Board, pebbles: int, **options: Any) -> Found:
+    """OR-Tools' CP-SAT on a model indexed by steps: exact within its horizon."""
+    from pebble.games.stepwise import solve_steps
+
+    return solve_steps(game, board, pebbles, **options)
+
+
+def heuristic_engine(game: Game, board: Board, pebbles: int, **options: Any) -> Found:
+    """Constructions and local search, for boards beyond the exact engines."""
+    from pebble.games.heuristics import construct
+
+    return construct(game, board, pebbles, **options)
+
+
+ENGINES: dict[str, Engine] = {
+    "search": search_engine,
+    "cpsat": cpsat_engine,
+    "heuristic": heuristic_engine,
+}
+
+
+def _pick(engine: str | Engine, game: Game, board: Board) -> tuple[str, Engine]:
+    if callable(engine):
+        return getattr(engine, "__name__", "custom"), engine
+    if engine == "auto":
+        engine = "search" if len(board) <= LIMIT else "heuristic"
+    if engine not in ENGINES:
+        raise UnknownSolver(
+            f"There is no engine {engine!r}; choose auto, {', '.join(ENGINES)}, or pass a callable."
+        )
+    return engine, ENGINES[engine]
+
+
+def floor_of_pebbles(game: Game, board: Board) -> int:
+    """Pebbles that any strategy needs, from single placements and from path certificates."""
+    if isinstance(game, Black):
+        from pebble.games.bounds import path_bound
+
+        least = least_working_set(game, board)
+        return least if game.weighted else max(least, path_bound(game, board))
+    plain = board if game.weighted else board.unweighted()
+    if game.parallel:
+        return max((sum(plain.sizes[u] for u in row) for row in board.preds), default=0)
+    return max(
+        (plain.sizes[v] + sum(plain.sizes[u] for u in row) for v, row in enumerate(board.preds)),
+        default=0,
+    )
+
+
+def floor_of_cost(game: Game, board: Board) -> int:
+    """Cost that any strategy has, however many pebbles there are."""
+    costs = board.costs if game.weighted else board.unweighted().costs
+    sizes = board.sizes if game.weighted else board.unweighted().sizes
+    if isinstance(game, RedBlue):
+        loads = [v for v in board.sources if board.succs[v]] if game.blue_inputs else []
+        stores = [v for v in board.targets if board.preds[v] or not game.blue_inputs]
+        work = sum(costs[v] for v in range(len(board)) if board.preds[v] or not game.blue_inputs)
+        return (
+            game.load * sum(sizes[v] for v in loads)
+            + game.store * sum(sizes[v] for v in stores)
+            + game.compute * work
+        )
+    if isinstance(game, Black):
+        return sum(costs)
+    if isinstance(game, ParallelBlack):
+        return sum(sizes)
+    if game.parallel:
+        return 1 if len(board) else 0
+    removed = set(range(len(board))) - set(board.targets)
+    if not getattr(game, "hold", True):
+        removed = set() if game.title == "reversible" else set(range(len(board)))
+    return sum(costs) + sum(costs[v] for v in removed)
+
+
+def least_pebbles(
+    graph: Any,
+    game: Game,
+    *,
+    targets: Iterable[int | str] | None = None,
+    engine: str | Engine = "auto",
+    time_limit: float = 60.0,
+    horizon: int | None = None,
+    seed: int = 0,
+) -> GameResult:
+    """The fewest pebbles that suffice, with a strategy.
+
+    Parameters
+    ----------
+    graph : Graph, networkx DiGraph or Board
+    game : Game
+    targets : iterable of int or str, optional
+        Default: the pinned values, else the sinks.
+    engine : str or callable
+        ``"auto"``, ``"search"``, ``"cpsat"``, ``"heuristic"``, or a callable
+        ``(game, board, pebbles, *, optimal, deadline, horizon, seed) -> Found``.
+    time_limit : float
+        Seconds. When they are over, the best strategy comes with the bound proved so far.
+    horizon : int, optional
+        Most moves for the step-indexed engine ``cpsat``.
+
+    Returns
+    -------
+    GameResult
+
+    Examples
+    --------
+    >>> from pebble.games import Black, make_graph
+    >>> result = least_pebbles(make_graph("pyramid:4"), Black())
+    >>> result.pebbles, str(result.status)
+    (6, 'optimal')
+    """
+    began = time.monotonic()
+    deadline = began + time_limit
+    arena = _Arena.of(game, graph, targets)
+    board = arena.board
+    name, run = _pick(engine, game, board)
+    options: dict[str, Any] = {"deadline": deadline, "horizon": horizon, "seed": seed}
+    weights = board.sizes if game.weighted else board.unweighted().sizes
+    spaces = max(board.workspaces, default=0) if game.weighted else 0
+    low, high = floor_of_pebbles(game, board), sum(weights) + spaces
+    best: tuple[Any, ...] | None = None
+    states, scope, message = 0, None, ""
+    if name == "search" and isinstance(game, Black) and not game.recompute:
+        high_known = search_orders(game, board, high, deadline=deadline)
+        states = high_known.states
+        best, low = high_known.strategy, max(low, _order_bound(game, board, high_known, deadline))
+        high = low if best is not None else high
+    while best is None or low < high:
+        step = low if not game.weighted else (low + high) // 2
+        found = run(game, board, step, optimal=False, **options)
+        states += found.states
+        scope = found.horizon if found.horizon is not None else scope
+        if found.strategy is not None:
+            best = found.strategy
+            high = min(step, play(game, board, best).peak)
+        elif found.infeasible:
+            low = step + 1
+            if low > high:
+                break
+        else:
+            message = "the time or the memory for the search ran out"
+            if best is None:
+                best = _fallback(game, board, seed)
+            break
+    return _judged(
+        arena, game, "pebbles", name, best, min(low, high) if best is not None else low, began,
+        horizon=scope, states=states, message=message, deadline=deadline,
+    )  # fmt: skip
+
+
+def _order_bound(game: Black, board: Board, found: Found, deadline: float) -> int:
+    """What the search over downsets has proved about the peak."""
+    return found.bound
+
+
+def _fallback(game: Game, board: Board, seed: int) -> tuple[Any, ...] | None:
+    """A strategy from a construction, when the search gave up."""
+    try:
+        return heuristic_engine(
+            game, board, 2**62, optimal=False, deadline=time.monotonic() + 10, seed=seed
+        ).strategy
+    except InvalidArgument:
+        return None
+
+
+def least_cost(
+    graph: Any,
+    game: Game,
+    pebbles: int | None = None,
+    *,
+    targets: Iterable[int | str] | None = None,
+    engine: str | Engine = "auto",
+    time_limit: float = 60.0,
+    horizon: int | None = None,
+    seed: int = 0,
+) -> GameResult:
+    """The least cost of a strategy with so many pebbles (None: any number).
+
+    The cost is the number of placements (black), moves (reversible, spooky, black-white),
+    transfers (red-blue) or the cumulative cost (parallel black); see `least_pebbles` for the
+    parameters.
+
+    Examples
+    --------
+    >>> from pebble.games import Reversible, make_graph
+    >>> least_cost(make_graph("path:8"), Reversible(), 4).cost
+    25
+    """
+    began = time.monotonic()
+    deadline = began + time_limit
+    arena = _Arena.of(game, graph, targets)
+    board = arena.board
+    name, run = _pick(engine, game, board)
+    weights = board.sizes if game.weighted else board.unweighted().sizes
+    spaces = max(board.workspaces, default=0) if game.weighted else 0
+    room = sum(weights) + spaces if pebbles is None else pebbles
+    found = run(game, board, room, optimal=True, deadline=deadline, horizon=horizon, seed=seed)
+    message, best = "", found.strategy
+    if best is None and found.infeasible:
+        within = "" if found.horizon is None else f" of at most {found.horizon} moves"
+        message = f"proved: no strategy{within} does with {room} pebbles"
+    elif best is None:
+        message = "the time or the memory for the search ran out"
+        best = _fallback(game, board, seed)
+        if best is not None and play(game, board, best).peak > room:
+            best = None
+    return _judged(
+        arena, game, "cost", name, best, max(found.bound, floor_of_cost(game, board)), began,
+        horizon=found.horizon, states=found.states, message=message, infeasible=found.infeasible,
+        room=room,
+    )  # fmt: skip
+
+
+def _judged(
+    arena: _Arena,
+    game: Game,
+    objective: str,
+    engine: str,
+    strategy: tuple[Any, ...] | None,
+    bound: int,
+    began: float,
+    *,
+    horizon: int | None,
+    states: int,
+    message: str,
+    infeasible: bool = False,
+    room: int | None = None,
+    deadline: float | None = None,
+) -> GameResult:
+    trace = None
+    if strategy is not None:
+        strategy = arena.back(strategy)
+        trace = play(game, arena.full, strategy, pebbles=room)
+    if trace is None:
+        status = Status.INFEASIBLE if infeasible else Status.NOT_FOUND
+    else:
+        value = trace.peak if objective == "pebbles" else trace.cost
+        status = Status.OPTIMAL if value <= bound else Status.FEASIBLE
+    return GameResult(
+        game=game,
+        board=arena.full,
+        objective=objective,
+        engine=engine,
+        status=status,
+        strategy=strategy,
+        trace=trace,
+        lower_bound=bound,
+        horizon=horizon,
+        states=states,
+        runtime=time.monotonic() - began,
+        message=message,
+    )
+
+
+def pareto_front(
+    graph: Any,
+    game: Game,
+    *,
+    targets: Iterable[int | str] | None = None,
+    engine: str | Engine = "auto",
+    time_limit: float = 60.0,
+    horizon: int | None = None,
+    seed: int = 0,
+) -> tuple[GameResult, ...]:
+    """All trade-offs between pebbles and cost, fewest pebbles first.
+
+    The front is complete when the status of every result is optimal and the last search, with one
+    pebble less than the first point, was a proof; otherwise it is what the time allowed.
+
+    Examples
+    --------
+    >>> from pebble.games import Reversible, make_graph
+    >>> [(r.pebbles, r.cost) for r in pareto_front(make_graph("path:4"), Reversible())]
+    [(3, 9), (4, 7)]
+    """
+    deadline = time.monotonic() + time_limit
+    front: list[GameResult] = []
+    room: int | None = None
+    while True:
+        left = max(deadline - time.monotonic(), 0.01)
+        result = least_cost(
+            graph, game, room, targets=targets, engine=engine, time_limit=left, horizon=horizon,
+            seed=seed,
+        )  # fmt: skip
+        if result.pebbles is None:
+            break
+        if front and front[0].cost == result.cost:
+            front[0] = result
+        else:
+            front.insert(0, result)
+        room = result.pebbles - 1
+        if time.monotonic() > deadline or room < 0:
+            break
+    return tuple(front)
