@@ -33,7 +33,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.utils.flop_counter import FlopCounterMode
 
-from pebble.allocator import measure_peak
+from pebble.allocator import trace_memory
 from pebble.costs import op_flops
 from pebble.errors import InfeasibleBudget
 from pebble.pipeline import best_of, plan_step
@@ -67,7 +67,7 @@ def step_peak(model: nn.Module, inputs: dict[str, Any]) -> int:
 
     step()  # compile, and warm up the kernels
     model.zero_grad(set_to_none=True)
-    return measure_peak(step)
+    return trace_memory(step).peak
 
 
 def step_flops(model: nn.Module, inputs: dict[str, Any]) -> int:
