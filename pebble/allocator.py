@@ -51,7 +51,7 @@ def trace_memory(run: Callable[[], Any], device: str = "cpu") -> AllocatorTrace:
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         result = run()
-    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = profile.profiler.kineto_results.events()
     moments = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
     moments.sort(key=lambda moment: moment[0])  # stable: equal times stay in recorded order
     live = np.cumsum(np.array([size for _, size in moments], np.int64))

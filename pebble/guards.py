@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import nn
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pebble.tracing import Captured, Slot
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_STORES = ("_parameters", "_buffers")
+_CACHE = "kwargs['use_cache']"  # capture switches it off where the caller says nothing
+Place = tuple[int, str, str]
 _AGAIN = "Plan again with pebble.optimize, or apply the plan with on_mismatch='eager'."
 
 
@@ -26,28 +29,43 @@ class TensorSpec:
 
     name: str
     shape: tuple[int, ...]
+    stride: tuple[int, ...]
     dtype: torch.dtype
-    device: str
+    device: torch.device
     requires_grad: bool
-    stride: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, slot: Slot, requires_grad: bool) -> TensorSpec:
+        """What a slot of the captured graph was given."""
+        meta = slot.node.meta["val"]
+        return cls(
+            slot.name,
+            tuple(meta.shape),
+            tuple(meta.stride()),
+            meta.dtype,
+            meta.device,
+            requires_grad,
+        )
 
     def check(self, tensor: Any) -> None:
         """Raise `PlanMismatch` with the first difference."""
         if not isinstance(tensor, torch.Tensor):
-            self._differs("a tensor", type(tensor).__name__)
+            self._differs("as a tensor", type(tensor).__name__)
         if tensor.shape != self.shape:
-            self._differs(f"of shape {list(self.shape)}", str(list(tensor.shape)))
+            self._differs(f"with shape {list(self.shape)}", f"{list(tensor.shape)}")
         if tensor.dtype is not self.dtype:
-            self._differs(f"of dtype {self.dtype}", str(tensor.dtype))
+            self._differs(f"as {self.dtype}", f"{tensor.dtype}")
         if tensor.requires_grad is not self.requires_grad:
-            self._differs(f"with requires_grad={self.requires_grad}", str(tensor.requires_grad))
-        if tensor.device.type != torch.device(self.device).type:
-            self._differs(f"on {self.device}", str(tensor.device))
-        if self.stride is not None and not _same_layout(self, tensor.stride()):
-            self._differs(f"with strides {list(self.stride)}", str(list(tensor.stride())))
+            self._differs(f"with requires_grad={self.requires_grad}", f"{tensor.requires_grad}")
+        if tensor.device != self.device:
+            self._differs(f"on {self.device}", f"on {tensor.device}")
+        if tensor.stride() != self.stride and not same_layout(
+            self.shape, self.stride, tensor.stride()
+        ):
+            self._differs(f"with strides {self.stride}", f"{tensor.stride()}")
 
     def _differs(self, planned: str, found: str) -> None:
-        raise PlanMismatch(f"{self.name} was planned {planned}, but is {found} now. {_AGAIN}")
+        raise PlanMismatch(f"{self.name!r} was planned {planned}; it is {found} now. {_AGAIN}")
 
 
 @dataclass(frozen=True)
@@ -70,46 +88,44 @@ class ModelGuard:
     ----------
     modules : tuple of ModuleSpec
         Parents before children; the first is the model itself.
-    tensors : tuple of (module index, "_parameters" or "_buffers", key, TensorSpec)
-        In the order in which the step takes them.
+    tensors : tuple of (places, TensorSpec)
+        In the order in which the step takes them. A place is (module index, "_parameters" or
+        "_buffers", key); a tied weight has several.
     training : bool
         The model's own mode.
     """
 
     modules: tuple[ModuleSpec, ...]
-    tensors: tuple[tuple[int, str, str, TensorSpec], ...]
+    tensors: tuple[tuple[tuple[Place, ...], TensorSpec], ...]
     training: bool
 
     @classmethod
-    def of(cls, model: nn.Module, slots: list[Slot]) -> ModelGuard:
-        """The guard of a model as it is now."""
-        index = {"": 0}
-        modules = [ModuleSpec(-1, "", "", "", model.training, _settings(model))]
+    def of(cls, model: nn.Module, captured: Captured, slots: list[Slot]) -> ModelGuard:
+        """The guard of a model of the kind that was captured."""
+        was = captured.state.training
+        index: dict[str, int] = {}
+        modules: list[ModuleSpec] = []
         for name, module in model.named_modules(remove_duplicate=False):
-            if name:
-                parent, _, key = name.rpartition(".")
-                index[name] = len(modules)
-                kind = type(module).__qualname__
-                modules.append(
-                    ModuleSpec(index[parent], key, name, kind, module.training, _settings(module))
-                )
+            parent, _, key = name.rpartition(".")
+            mode = was.get(name, module.training)
+            index[name] = len(modules)
+            kind = type(module).__qualname__ if name else ""
+            modules.append(ModuleSpec(index[parent], key, name, kind, mode, _settings(module)))
         tensors = []
         for slot in slots:
-            owner, _, key = slot.name.rpartition(".")
-            if owner not in index:
-                raise _absent(slot.name, model)
-            held = model.get_submodule(owner)
-            store = "_parameters" if key in held._parameters else "_buffers"
-            tensor = getattr(held, store).get(key)
-            if tensor is None:
-                raise _absent(slot.name, model)
-            meta = slot.node.meta["val"]
-            spec = TensorSpec(
-                repr(slot.name), tuple(meta.shape), meta.dtype, str(tensor.device),
-                tensor.requires_grad,
-            )  # fmt: skip
-            tensors.append((index[owner], store, key, spec))
-        return cls(tuple(modules), tuple(tensors), model.training)
+            spec = TensorSpec.of(slot, slot.node in captured.gradients)
+            places = []
+            for path in (slot.name, *slot.aliases):
+                owner, _, key = path.rpartition(".")
+                held = model.get_submodule(owner) if owner in index else None
+                stores = [s for s in _STORES if held is not None and key in getattr(held, s)]
+                if not stores:
+                    raise PlanMismatch(
+                        f"The plan needs {path!r}, which this {type(model).__name__} lacks."
+                    )
+                places.append((index[owner], stores[0], key))
+            tensors.append((tuple(places), spec))
+        return cls(tuple(modules), tuple(tensors), modules[0].training)
 
     def match(self, model: nn.Module) -> list[torch.Tensor]:
         """The model's parameters and buffers, looked up by name now.
@@ -149,9 +165,16 @@ class ModelGuard:
                         f"{state.get(key)!r}. {_AGAIN}"
                     )
         tensors = []
-        for owner, store, key, expected in self.tensors:
+        for places, expected in self.tensors:
+            owner, store, key = places[0]
             tensor = found[owner].__dict__[store].get(key)
             expected.check(tensor)
+            for owner, store, key in places[1:]:
+                if found[owner].__dict__[store].get(key) is not tensor:
+                    raise PlanMismatch(
+                        f"{expected.name!r} was one tensor with "
+                        f"{self.modules[owner].name}.{key} at planning, but is no longer. {_AGAIN}"
+                    )
             tensors.append(tensor)
         return tensors
 
@@ -162,70 +185,94 @@ class ModelGuard:
                 _check_module_hooks(name, module)
 
 
-@dataclass(frozen=True)
 class InputGuard:
     """The inputs that a step was captured on.
 
-    Attributes
+    Parameters
     ----------
     specs : tuple of TensorSpec
         In the order in which the step takes them; named by their path, such as ``args[0]`` or
         ``kwargs['input_ids']``.
+    constants : mapping of str to object
+        Inputs that are no tensors, by path.
     """
 
-    specs: tuple[TensorSpec, ...]
-
-    @classmethod
-    def of(cls, slots: list[Slot]) -> InputGuard:
-        """The guard of the captured inputs."""
-        specs = []
-        for slot in slots:
-            meta = slot.node.meta["val"]
-            specs.append(
-                TensorSpec(
-                    slot.name, tuple(meta.shape), meta.dtype, str(meta.device),
-                    meta.requires_grad, tuple(meta.stride()),
-                )
-            )  # fmt: skip
-        return cls(tuple(specs))
-
-    @functools.cached_property
-    def getter(self) -> Callable[[Any, Any], list[Any]]:
-        """From (args, kwargs) to the tensors at the planned paths."""
-        paths = ", ".join(spec.name for spec in self.specs)
-        getter: Callable[[Any, Any], list[Any]] = eval(  # paths come from the capture's pytree
-            compile(f"lambda args, kwargs: [{paths}]", "<pebble inputs>", "eval")
-        )
-        return getter
+    def __init__(self, specs: tuple[TensorSpec, ...], constants: Mapping[str, Any]) -> None:
+        self.specs = specs
+        self.constants = dict(constants)
+        # How calls of one form (positional, keywords, nesting) map to the planned inputs.
+        self.forms: list[tuple[Any, list[int], list[tuple[int, str]]]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"specs": self.specs}
+        return self.__dict__ | {"forms": []}
 
-    def match(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    def match(
+        self, forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> list[torch.Tensor]:
         """The input tensors of a call.
+
+        Parameters
+        ----------
+        forward : callable
+            For its signature: an argument may be passed by position or by keyword.
 
         Raises
         ------
         PlanMismatch
             If one is absent, unexpected, or of another shape, dtype, device or layout.
         """
-        try:
-            tensors = self.getter(args, kwargs)
-        except (LookupError, AttributeError, TypeError):
-            raise PlanMismatch(
-                f"The plan was made for the inputs {', '.join(s.name for s in self.specs)}; this "
-                f"call has {len(args)} positional arguments and the keywords "
-                f"{', '.join(map(repr, kwargs)) or '(none)'}. {_AGAIN}"
-            ) from None
+        leaves, form = pytree.tree_flatten((args, dict(kwargs)))
+        known = next((f for f in self.forms if f[0] == form), None)
+        if known is None:
+            known = (form, *self._read(forward, args, kwargs))
+            self.forms.append(known)
+        _, places, fixed = known
+        tensors = [leaves[i] for i in places]
         for spec, tensor in zip(self.specs, tensors):
             spec.check(tensor)
-        given = sum(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves((args, kwargs)))
-        if given != len(tensors):
-            raise PlanMismatch(
-                f"This call passes {given} tensors, but the plan was made for {len(tensors)}: "
-                f"{', '.join(s.name for s in self.specs)}. {_AGAIN}"
-            )
+        for i, name in fixed:
+            value, planned = leaves[i], self.constants[name]
+            if value is not planned and not (type(value) is type(planned) and value == planned):
+                raise PlanMismatch(
+                    f"{name!r} was planned as {planned!r}, but is {value!r}. {_AGAIN}"
+                )
         return tensors
+
+    def _read(
+        self, forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[list[int], list[tuple[int, str]]]:
+        """Positions among the call's leaves of the planned tensors and constants."""
+        parameters = list(inspect.signature(forward).parameters.values())
+        found, _ = pytree.tree_flatten_with_path((args, dict(kwargs)))
+        at: dict[str, int] = {}
+        for i, (path, _) in enumerate(found):
+            first: Any = path[0]
+            name = ("args", "kwargs")[first.idx] + pytree.keystr(path[1:])
+            at[_by_keyword(name, parameters)] = i
+        places = []
+        for spec in self.specs:
+            position = at.pop(_by_keyword(spec.name, parameters), None)
+            if position is None:
+                self._wrong(f"{spec.name!r} is missing")
+            places.append(position)
+        defaults = {f"kwargs[{p.name!r}]": p.default for p in parameters}
+        fixed = []
+        for name, value in self.constants.items():
+            own = _by_keyword(name, parameters)
+            position = at.pop(own, None)
+            if position is not None:
+                fixed.append((position, name))
+            elif own not in defaults or (defaults[own] != value and own != _CACHE):
+                self._wrong(f"{name!r} (planned as {value!r}) is missing")
+        for name, position in at.items():
+            value = found[position][1]
+            if isinstance(value, torch.Tensor) or name not in defaults or defaults[name] != value:
+                self._wrong(f"{name!r} is new")
+        return places, fixed
+
+    def _wrong(self, what: str) -> NoReturn:
+        names = ", ".join([*(spec.name for spec in self.specs), *self.constants])
+        raise PlanMismatch(f"This call differs from the plan's inputs ({names}): {what}. {_AGAIN}")
 
 
 @dataclass(frozen=True)
@@ -239,16 +286,17 @@ class Guards:
 
     @classmethod
     def of(cls, model: nn.Module, captured: Captured) -> Guards:
-        """The guards of a captured step, for a model in the state it was captured in."""
+        """The guards of a captured step, for a model of the captured kind."""
         fed = [slot for slot in captured.slots if slot.node.op == "placeholder"]
         inputs = [slot for slot in fed if slot.kind.name == "INPUT"]
         held = [slot for slot in fed if slot.kind.name != "INPUT"]
         position = {slot.node: i for i, slot in enumerate([*held, *inputs])}
+        specs = tuple(TensorSpec.of(slot, slot.node in captured.gradients) for slot in inputs)
         return cls(
-            ModelGuard.of(model, held),
-            InputGuard.of(inputs),
+            ModelGuard.of(model, captured, held),
+            InputGuard(specs, captured.state.constants),
             tuple(position[slot.node] for slot in fed),
-            _autocast_state(captured.device),
+            captured.state.autocast,
         )
 
     def match(
@@ -262,24 +310,25 @@ class Guards:
             With the first difference.
         """
         for device, enabled, dtype in self.autocast:
-            now = torch.is_autocast_enabled(device)
-            if now is not enabled or (now and torch.get_autocast_dtype(device) is not dtype):
-                was, is_now = (
-                    _say_autocast(enabled, dtype),
-                    _say_autocast(now, torch.get_autocast_dtype(device)),
+            now, kind = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+            if now is not enabled or (now and kind is not dtype):
+                raise PlanMismatch(
+                    f"Autocast was {_say_autocast(enabled, dtype)} at planning, but is "
+                    f"{_say_autocast(now, kind)}. {_AGAIN}"
                 )
-                raise PlanMismatch(f"Autocast was {was} at planning, but is {is_now}. {_AGAIN}")
-        found = self.model.match(model) + self.inputs.match(args, kwargs)
+        found = self.model.match(model) + self.inputs.match(model.forward, args, kwargs)
         return [found[i] for i in self.order]
 
 
-def _absent(name: str, model: nn.Module) -> PlanMismatch:
-    return PlanMismatch(f"The plan needs {name!r}, which this {type(model).__name__} lacks.")
-
-
-def _autocast_state(device: str) -> tuple[tuple[str, bool, torch.dtype], ...]:
-    kinds = dict.fromkeys(("cpu", torch.device(device).type))
-    return tuple((k, torch.is_autocast_enabled(k), torch.get_autocast_dtype(k)) for k in kinds)
+def _by_keyword(path: str, parameters: list[inspect.Parameter]) -> str:
+    """The path of an argument as if it were passed by keyword."""
+    if not path.startswith("args["):
+        return path
+    number, _, rest = path.removeprefix("args[").partition("]")
+    i = int(number)
+    if i < len(parameters) and parameters[i].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        return f"kwargs[{parameters[i].name!r}]{rest}"
+    return path
 
 
 def _say_autocast(enabled: bool, dtype: torch.dtype) -> str:
@@ -290,11 +339,15 @@ def _mode(training: bool) -> str:
     return "training" if training else "evaluation"
 
 
-def _same_layout(spec: TensorSpec, stride: tuple[int, ...]) -> bool:
-    assert spec.stride is not None
-    return stride == spec.stride or all(
-        size < 2 or have == want for size, have, want in zip(spec.shape, stride, spec.stride)
-    )
+def same_layout(shape: tuple[int, ...], a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether two strides address the same elements: those of dimensions of size 1 are free.
+
+    Examples
+    --------
+    >>> same_layout((4, 1), (1, 4), (1, 1)), same_layout((4, 2), (2, 1), (1, 4))
+    (True, False)
+    """
+    return all(size < 2 or x == y for size, x, y in zip(shape, a, b))
 
 
 def _settings(module: nn.Module) -> tuple[tuple[str, Any], ...]:

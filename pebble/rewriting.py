@@ -11,6 +11,7 @@ import torch
 from torch import fx
 
 from pebble.errors import InvalidSchedule, PebbleError
+from pebble.joint import idle_inputs
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 
@@ -18,22 +19,6 @@ if TYPE_CHECKING:
     from pebble.tracing import Captured
 
 aten = torch.ops.aten
-
-# Argument positions in which a normalisation in training mode takes running statistics without
-# reading them for the outputs that the backward needs: (op, position of the `training` flag or
-# None where the op trains always, positions of the statistics).
-_IDLE_STATISTICS: dict[str, tuple[int | None, tuple[int, ...]]] = {
-    "aten::_native_batch_norm_legit_functional": (5, (3, 4)),
-    "aten::_native_batch_norm_legit": (5, (3, 4)),
-    "aten::native_batch_norm": (5, (3, 4)),
-    "aten::native_batch_norm_backward": (7, (3, 4)),
-    "aten::_batch_norm_with_update_functional": (None, (3, 4)),
-    "aten::batch_norm_backward": (7, (3, 4)),
-    "aten::cudnn_batch_norm": (5, (3, 4)),
-    "aten::cudnn_batch_norm_backward": (None, (3, 4)),
-    "aten::miopen_batch_norm": (5, (3, 4)),
-    "aten::miopen_batch_norm_backward": (None, (3, 4)),
-}
 
 
 @dataclass(frozen=True)
@@ -141,7 +126,7 @@ class _Writer:
         """Write one step: the nodes of an op, reading the most recent copies."""
         made: dict[fx.Node, fx.Node] = {}
         for node in self.captured.op_nodes[op]:
-            idle = _idle_inputs(node)
+            idle = idle_inputs(node)
 
             def source(arg: fx.Node, idle: frozenset[fx.Node] = idle) -> fx.Node:
                 return made[arg] if arg in made else self.read(arg, idle=arg in idle)
@@ -220,19 +205,6 @@ def _overwritten(captured: Captured) -> frozenset[fx.Node]:
     return frozenset(
         slot.node for slot in captured.slots if names.intersection((slot.name, *slot.aliases))
     )
-
-
-def _idle_inputs(node: fx.Node) -> frozenset[fx.Node]:
-    """Inputs that an op is given but whose contents do not influence what it makes."""
-    name = getattr(node.target, "_schema", None)
-    known = _IDLE_STATISTICS.get(getattr(name, "name", ""))
-    if known is None:
-        return frozenset()
-    flag, positions = known
-    if flag is not None and (len(node.args) <= flag or node.args[flag] is not True):
-        return frozenset()
-    idle = (node.args[i] for i in positions if i < len(node.args))
-    return frozenset(arg for arg in idle if isinstance(arg, fx.Node))
 
 
 # -- running a half ------------------------------------------------------------------------------

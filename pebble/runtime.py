@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import types
+import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +134,7 @@ class PlannedModule(nn.Module):
         forward = self.__dict__.get(_FORWARD)
         if forward is not None:
             return forward(*args, **kwargs)
-        return super().forward(*args, **kwargs)  # type: ignore[misc]
+        return super().forward(*args, **kwargs)
 
     def _unplanned(self) -> nn.Module:
         """The model without its plan, sharing everything else."""
@@ -164,8 +165,18 @@ def _wrap(model: nn.Module, follower: Follower | None) -> PlannedModule:
     return planned
 
 
-@functools.cache
 def _planned_class(base: type[nn.Module]) -> type[PlannedModule]:
+    found = _classes.get(base)
+    if found is None:
+        found = _classes[base] = _make_class(base)
+    return found
+
+
+_classes: weakref.WeakKeyDictionary[type[nn.Module], type[PlannedModule]]
+_classes = weakref.WeakKeyDictionary()
+
+
+def _make_class(base: type[nn.Module]) -> type[PlannedModule]:
     """A class that is both a PlannedModule and the model's class, under the model's name."""
 
     @functools.wraps(base.forward)
@@ -178,7 +189,7 @@ def _planned_class(base: type[nn.Module]) -> type[PlannedModule]:
     def fill(space: dict[str, Any]) -> None:
         space |= {
             # dynamo must not look inside: a planned step allocates for itself
-            "forward": torch.compiler.disable(forward),
+            "forward": torch.compiler.disable(forward),  # type: ignore[no-untyped-call]
             "__doc__": base.__doc__,
             "__module__": base.__module__,
             "__qualname__": base.__qualname__,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from pebble.errors import PebbleError
+from pebble.guards import same_layout
 from pebble.rewriting import Halves, compile_boxed, split
 from pebble.schedule import Schedule
 
@@ -51,7 +51,7 @@ class Stepper:
             if kinds[i].endswith("_UPDATE")
         ]
         self.returned = sorted((*self.differentiable, *self.plain))
-        self.rebuild = _rebuilder(captured)
+        self.rebuild = captured.rebuild
         self.tangents = [_Layout(slot.node.meta["val"]) for slot in captured.tangents]
         self._plan_tape(captured, halves, {slot.node: slot.name for slot in fed})
 
@@ -85,7 +85,8 @@ class Stepper:
             detached.
         """
         step = _Step(self, tensors)
-        made = _Function.apply(step, *[tensors[i] for i in self.differentiated])
+        differentiated = [tensors[i] for i in self.differentiated]
+        made = _Function.apply(step, *differentiated)  # type: ignore[no-untyped-call]
         outputs = step.handed
         for i, tensor in zip(self.differentiable, made):
             outputs[i] = tensor
@@ -102,12 +103,6 @@ class Stepper:
             yield
 
 
-def _rebuilder(captured: Captured) -> Callable[[list[Any]], Any]:
-    """From the tensors that the user's forward returns to the object it returns them in."""
-    spec = captured.out_spec
-    return lambda leaves: pytree.tree_unflatten(leaves, spec)
-
-
 class _Layout:
     """Shape, strides and dtype that the backward half expects of a tangent."""
 
@@ -119,15 +114,10 @@ class _Layout:
 
     def fit(self, tangent: torch.Tensor | None) -> torch.Tensor:
         """The tangent in this layout; zeros where autograd has none."""
-        if tangent is not None and self._matches(tangent.stride()):
+        if tangent is not None and same_layout(self.shape, self.stride, tangent.stride()):
             return tangent
         dense = torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=self.device)
         return dense.zero_() if tangent is None else dense.copy_(tangent)
-
-    def _matches(self, stride: tuple[int, ...]) -> bool:
-        return stride == self.stride or all(
-            size < 2 or have == want for size, have, want in zip(self.shape, stride, self.stride)
-        )
 
 
 class _Step:
