@@ -32,7 +32,7 @@ from pebble.games._search_kernels import (
 
 
 @compiled
-def live_weight(done: Any, t: Any, held: Any) -> int:
+def live_weight(done: Any, t: Any, held: Any) -> Any:
     """Weight of what a downset must keep: values still to be read, and held targets."""
     live = 0
     todo = done
@@ -67,7 +67,7 @@ def placement(v: int, done: Any, live: int, t: Any, held: Any, slide: int) -> An
 @compiled
 def advance_downsets(
     t: Any, n: int, held: Any, slide: int, cap: int, store: Any, counters: Any, limit: int
-) -> int:
+) -> Any:
     """Expand up to `limit` downsets, those of the lowest peak first."""
     everything = ~ZERO if n == 64 else (ONE << np.uint64(n)) - ONE
     for _ in range(limit):

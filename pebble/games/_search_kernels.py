@@ -7,12 +7,10 @@ room. What a state's three words mean depends on the game (see `expand`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 BLACK, REVERSIBLE, BLACK_WHITE, SPOOKY, RED_BLUE = range(5)
 GAME, CAPACITY, GHOSTS, SLIDE, HOLD, RECOMPUTE, N = range(7)
@@ -59,16 +57,16 @@ class Store(NamedTuple):
     heap_id: Any
 
 
-def compiled(function: F) -> F:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """numba.njit with an on-disk cache where one can be written."""
     try:
-        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # no place for a cache
-        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(nogil=True)(function)
 
 
 @compiled
-def lowest(word: Any) -> int:
+def lowest(word: Any) -> Any:
     """Index of the lowest bit of a word that is not zero."""
     index = 0
     if word & np.uint64(0xFFFFFFFF) == ZERO:
@@ -92,7 +90,7 @@ def lowest(word: Any) -> int:
 
 
 @compiled
-def total(word: Any, numbers: Any) -> int:
+def total(word: Any, numbers: Any) -> Any:
     """Sum of the numbers of a set of nodes."""
     result = 0
     while word != ZERO:
@@ -114,7 +112,7 @@ def closure(frontier: Any, stop: Any, preds: Any) -> Any:
 
 
 @compiled
-def estimate(rules: Any, t: Tables, a: Any, b: Any, c: Any) -> int:
+def estimate(rules: Any, t: Tables, a: Any, b: Any, c: Any) -> Any:
     """A lower bound on what is left to pay: whatever is needed and absent must come (and go)."""
     game, hold = rules[GAME], rules[HOLD]
     targets = t.masks[0]
@@ -172,7 +170,7 @@ def _absent(frontier: Any, leaving: Any, there: Any, preds: Any) -> Any:
 
 
 @compiled
-def reached(rules: Any, t: Tables, a: Any, b: Any, c: Any) -> bool:
+def reached(rules: Any, t: Tables, a: Any, b: Any, c: Any) -> Any:
     """Whether a state meets the goal."""
     game, hold = rules[GAME], rules[HOLD]
     targets = t.masks[0]
@@ -190,7 +188,7 @@ def reached(rules: Any, t: Tables, a: Any, b: Any, c: Any) -> bool:
 
 
 @compiled
-def emit(out: Any, moves: Any, at: int, a: Any, b: Any, c: Any, cost: int, move: int) -> int:
+def emit(out: Any, moves: Any, at: int, a: Any, b: Any, c: Any, cost: int, move: int) -> Any:
     """Write one successor; returns the next free row."""
     out[at, 0], out[at, 1], out[at, 2] = a, b, c
     moves[at, 0], moves[at, 1] = cost, move
@@ -198,7 +196,7 @@ def emit(out: Any, moves: Any, at: int, a: Any, b: Any, c: Any, cost: int, move:
 
 
 @compiled
-def expand(rules: Any, t: Tables, a: Any, b: Any, c: Any, out: Any, moves: Any) -> int:
+def expand(rules: Any, t: Tables, a: Any, b: Any, c: Any, out: Any, moves: Any) -> Any:
     """All successors worth a look; returns how many.
 
     Words of a state: black and reversible: pebbles, targets visited; black-white: black, white,
@@ -213,7 +211,7 @@ def expand(rules: Any, t: Tables, a: Any, b: Any, c: Any, out: Any, moves: Any) 
 
 
 @compiled
-def expand_black(rules: Any, t: Tables, a: Any, seen: Any, out: Any, moves: Any) -> int:
+def expand_black(rules: Any, t: Tables, a: Any, seen: Any, out: Any, moves: Any) -> Any:
     """Black: a pebble goes only when the lack of room stops a placement (safe)."""
     n, room, count = rules[N], rules[CAPACITY] - total(a, t.size), 0
     track = ZERO if rules[HOLD] else t.masks[0]
@@ -253,7 +251,7 @@ def expand_black(rules: Any, t: Tables, a: Any, seen: Any, out: Any, moves: Any)
 
 
 @compiled
-def expand_unit(rules: Any, t: Tables, a: Any, b: Any, c: Any, out: Any, moves: Any) -> int:
+def expand_unit(rules: Any, t: Tables, a: Any, b: Any, c: Any, out: Any, moves: Any) -> Any:
     """Reversible, spooky and black-white: every legal move."""
     game, n, count = rules[GAME], rules[N], 0
     white = b if game == BLACK_WHITE else ZERO
@@ -298,7 +296,7 @@ def expand_unit(rules: Any, t: Tables, a: Any, b: Any, c: Any, out: Any, moves: 
 
 
 @compiled
-def expand_red_blue(rules: Any, t: Tables, a: Any, b: Any, c: Any, out: Any, moves: Any) -> int:
+def expand_red_blue(rules: Any, t: Tables, a: Any, b: Any, c: Any, out: Any, moves: Any) -> Any:
     """Red-blue: targets are stored at once; values leave only for lack of room (both safe)."""
     n, count = rules[N], 0
     ready = a & t.masks[0] & ~b
@@ -354,7 +352,7 @@ def expand_red_blue(rules: Any, t: Tables, a: Any, b: Any, c: Any, out: Any, mov
 
 
 @compiled
-def slot_of(store: Store, a: Any, b: Any, c: Any) -> int:
+def slot_of(store: Store, a: Any, b: Any, c: Any) -> Any:
     """Position in the hash table of a state, or of the hole where it belongs."""
     key = a * np.uint64(0x9E3779B97F4A7C15) ^ b * np.uint64(0xC2B2AE3D27D4EB4F)
     key ^= c * np.uint64(0x165667B19E3779F9)
@@ -396,7 +394,7 @@ def push(store: Store, counters: Any, f: int, h: int, state: int) -> None:
 
 
 @compiled
-def pop(store: Store, counters: Any) -> int:
+def pop(store: Store, counters: Any) -> Any:
     """Take the least entry off the heap; returns its state."""
     first = store.heap_id[0]
     counters[HEAP] -= 1
@@ -439,7 +437,7 @@ def begin(rules: Any, t: Tables, store: Store, counters: Any, blue: Any) -> None
 @compiled
 def advance(
     rules: Any, t: Tables, store: Store, counters: Any, out: Any, moves: Any, limit: int, greed: int
-) -> int:
+) -> Any:
     """Expand up to `limit` states. With `greed` 1 this is A*; above, a greedy search that only
     asks whether the goal can be reached."""
     for _ in range(limit):

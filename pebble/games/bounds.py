@@ -12,6 +12,7 @@ d + 1 each pebble is the only one on its side path or on P, so none may go befor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
@@ -88,7 +89,7 @@ def check_certificate(board: Board, certificate: PathCertificate) -> None:
         used = set(path)
         for side in certificate.side_paths[path]:
             joined = any(side[-1] in board.preds[v] for v in path)
-            linked = all(u in board.preds[v] for u, v in zip(side, side[1:]))
+            linked = all(u in board.preds[v] for u, v in pairwise(side))
             if board.preds[side[0]] or not joined or not linked or used.intersection(side):
                 raise InvalidArgument(f"Side path {side} of path {path} is wrong.")
             used.update(side)
@@ -179,7 +180,7 @@ def _apply(
     edges = {(u, w) for u, w in forward.items() if w != -1}
     joins = {u for u, w in forward.items() if w == -1} | {node[0]}
     begins = {v for v, u in back.items() if u == -1} | {chain[0][0]}
-    for (u, i), (w, j) in zip(chain, chain[1:]):
+    for (u, i), (w, j) in pairwise(chain):
         if (i, j) == (1, 0) and u != w:
             edges.add((u, w))
         elif (i, j) == (0, 1) and u != w:

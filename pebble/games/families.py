@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,7 @@ def random_layered(n: int, width: int = 5, *, seed: int = 0, weighted: bool = Fa
     if n > 1:
         layers.append([n - 1])
     edges = set()
-    for above, layer in zip(layers, layers[1:]):
+    for above, layer in pairwise(layers):
         for w in layer:
             edges.add((rng.choice(above), w))
             edges |= {(u, w) for u in above if rng.random() < 0.2}

@@ -121,11 +121,12 @@ def _play_moves(
     game: Game, position: Position, strategy: Sequence[Any], limit: int | None
 ) -> list[int]:
     act = game.moves(position)
-    n, counts = len(position.board), []
+    n = len(position.board)
+    counts: list[int] = []
     append = counts.append
-    step, move = -1, None
+    move: Any = None
     try:
-        for step, move in enumerate(strategy):
+        for move in strategy:
             if not 0 <= move[1] < n:
                 raise Broken(f"there is no node {move[1]}; the board has {n}")
             act[move[0]](move)
@@ -137,11 +138,11 @@ def _play_moves(
                 raise Broken(f"{weight} pebbles would be on the board, and {limit} is the limit")
             append(weight)
     except Broken as broken:
-        raise _illegal(step, move, position.board, str(broken)) from None
+        raise _illegal(len(counts), move, position.board, str(broken)) from None
     except (KeyError, TypeError, IndexError):
         known = ", ".join(act)
         rule = f"the game {str(game)!r} knows only the moves {known}"
-        raise _illegal(step, move, position.board, rule) from None
+        raise _illegal(len(counts), move, position.board, rule) from None
     return counts
 
 

@@ -190,8 +190,13 @@ def floor_of_pebbles(game: Game, board: Board) -> int:
     plain = board if game.weighted else board.unweighted()
     if game.parallel:
         return max((sum(plain.sizes[u] for u in row) for row in board.preds), default=0)
+    loaded = isinstance(game, RedBlue) and game.blue_inputs
     return max(
-        (plain.sizes[v] + sum(plain.sizes[u] for u in row) for v, row in enumerate(board.preds)),
+        (
+            plain.sizes[v] + sum(plain.sizes[u] for u in row)
+            for v, row in enumerate(board.preds)
+            if row or not loaded
+        ),
         default=0,
     )
 
