@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["DEVICES", "Device", "op_costs", "op_flops"]
 
 _DOUBLE, _HALVES = torch.float64, (torch.bfloat16, torch.float16)
-_RUNS, _LEAST_RUNS, _SECONDS_A_CALL = 7, 3, 0.05
+_RUNS, _LEAST_RUNS, _SECONDS_A_CALL = 15, 3, 0.05
 _timed: dict[tuple[Any, ...], int] = {}
 
 
@@ -39,6 +39,9 @@ class Device:
         Nanoseconds that the smallest op takes.
     bf16 : bool
         Whether bf16 has units of its own; else it runs at the speed of fp32.
+    scalar : float, optional
+        tera-FLOP/s outside matrix arithmetic (exponentials, random numbers), where it is less
+        than fp32.
     """
 
     fp32: float
@@ -47,11 +50,12 @@ class Device:
     bandwidth: float
     latency: int = 4000
     bf16: bool = True
+    scalar: float | None = None
 
     def flops_per_ns(self, work: Work) -> float:
         """Rate at which the device does this arithmetic."""
-        rate = self.fp32
-        if work.dtype is _DOUBLE:
+        rate = self.fp32 if work.dense or self.scalar is None else self.scalar
+        if work.dtype is _DOUBLE and work.dense:
             rate = self.fp64
         elif work.dense and work.dtype in _HALVES and (self.bf16 or work.dtype is torch.float16):
             rate = self.half
@@ -64,10 +68,10 @@ class Device:
 
 
 # Peaks from the makers' data sheets (NVIDIA T4, V100, L4, A10, A100 80 GB SXM, H100 SXM, H200 SXM,
-# B200 and the GA102/AD102 architecture papers; AMD MI300X). "cpu" stands for a desktop or a small
-# cloud machine of about 4 cores with 256-bit vector units and two memory channels.
+# B200 and the GA102/AD102 architecture papers; AMD MI300X). "cpu" stands for a small machine of two
+# to four cores, with rates measured on one: traffic partly from its caches.
 DEVICES: Mapping[str, Device] = {
-    "cpu": Device(0.25, 0.25, 0.125, 20.0, latency=3000),
+    "cpu": Device(0.2, 0.2, 0.1, 40.0, latency=1500, scalar=0.01),
     "t4": Device(8.1, 65.0, 0.25, 320.0, bf16=False),
     "v100": Device(15.7, 125.0, 7.8, 900.0, bf16=False),
     "l4": Device(30.3, 121.0, 0.47, 300.0),
@@ -95,7 +99,8 @@ def op_costs(captured: Captured, costs: str = "auto") -> list[int]:
         ``"auto"``: the roofline of the device of the inputs. ``"roofline:<device>"``: larger of
         arithmetic over peak and bytes over bandwidth, plus the launch (Williams et al. 2009).
         ``"flops"``: counted work on a fixed machine (100 TFLOP/s, 1 TB/s, sum of the two).
-        ``"profile"``: each distinct op is timed on the device (median of several runs).
+        ``"profile"``: each distinct op is timed on the device (median of the faster half
+        of several runs).
 
     Returns
     -------
@@ -172,7 +177,7 @@ def _times(calls: Sequence[Call], device: str) -> list[int]:
 
 
 def _time(call: Call, sampler: Sampler, device: str) -> int:
-    """Median nanoseconds of a call; the device's roofline if it cannot run alone."""
+    """Nanoseconds of a call, interruptions left out; from the roofline if it cannot run alone."""
     target: Any = call.node.target
     try:
         args, kwargs = sampler.arguments(call)
@@ -190,4 +195,5 @@ def _time(call: Call, sampler: Sampler, device: str) -> int:
             synchronize(device)
         taken.append(time.perf_counter_ns() - start)
         del result
-    return max(round(statistics.median(taken)), 1)
+    undisturbed = sorted(taken)[: (len(taken) + 1) // 2]
+    return max(round(statistics.median(undisturbed)), 1)

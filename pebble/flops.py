@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry
 
 from pebble.sampling import value_of
 
@@ -75,6 +75,8 @@ def _dense_flops(node: fx.Node, name: str, args: Any, kwargs: Any) -> int | None
     """Of matrix products, convolutions and attention; None for everything else."""
     if name in _OWN:
         return _OWN[name](args)
+    if name == "convolution":
+        return _convolution(args, node.meta["val"].shape)
     formula = flop_registry.get(getattr(node.target, "overloadpacket", None))
     if formula is None:
         return None
@@ -85,23 +87,26 @@ def _convolution(args: Sequence[Any], out: Sequence[int]) -> int:
     """One direction: each output element sums over a filter (input element, when transposed)."""
     x, w, transposed = args[0], args[1], args[6]
     per_element = 2 * math.prod(w.shape[1:])
-    return (math.prod(x.shape) if transposed else math.prod(out)) * per_element
+    return int(math.prod(x.shape if transposed else out) * per_element)
 
 
 def _convolution_backward(args: Sequence[Any]) -> int:
     """The input's and the weight's gradient each cost what the forward does."""
     grad, x, w, transposed, mask = args[0], args[1], args[2], args[7], args[10]
-    one = 2 * math.prod(w.shape[1:]) * math.prod((x if transposed else grad).shape)
+    one: int = 2 * math.prod(w.shape[1:]) * math.prod((x if transposed else grad).shape)
     return one * (bool(mask[0]) + bool(mask[1]))
 
 
 def _attention(args: Sequence[Any]) -> int:
-    return int(sdpa_flop_count(args[0].shape, args[1].shape, args[2].shape))
+    """Scores and their product with the values: two batched matrix products."""
+    (*batch, q, width), keys, out = args[0].shape, args[1].shape[-2], args[2].shape[-1]
+    return int(2 * math.prod(batch) * q * keys * (width + out))
 
 
 def _attention_backward(args: Sequence[Any]) -> int:
-    shapes = [args[i].shape for i in range(4)]
-    return int(sdpa_backward_flop_count(*shapes))
+    """The scores again, then the gradients of values, scores, queries and keys: five products."""
+    (*batch, q, width), keys, out = args[1].shape, args[2].shape[-2], args[3].shape[-1]
+    return int(2 * math.prod(batch) * q * keys * (3 * width + 2 * out))
 
 
 _OWN: dict[str, Callable[[Sequence[Any]], int]] = {
@@ -118,13 +123,14 @@ _OWN: dict[str, Callable[[Sequence[Any]], int]] = {
 # Scalar operations an element, where it is far from one: polynomial or table evaluations.
 _PER_ELEMENT: dict[str, int] = {
     **dict.fromkeys(("exp", "log", "sin", "cos", "sigmoid", "silu", "softplus", "expm1"), 10),
-    **dict.fromkeys(("silu_backward", "_softmax", "_log_softmax", "log1p"), 10),
-    **dict.fromkeys(("tanh", "erf", "gelu", "gelu_backward", "mish", "mish_backward", "pow"), 20),
-    **dict.fromkeys(("native_dropout", "bernoulli", "rand_like", "randn_like"), 20),
-    **dict.fromkeys(("_log_softmax_backward_data", "_softmax_backward_data"), 5),
+    **dict.fromkeys(("silu_backward", "log1p", "pow", "sqrt", "rsqrt"), 10),
+    **dict.fromkeys(("_log_softmax", "_softmax_backward_data", "_log_softmax_backward_data"), 10),
+    **dict.fromkeys(("tanh", "erf", "gelu", "gelu_backward", "mish", "mish_backward"), 20),
+    **dict.fromkeys(("_softmax", "_safe_softmax", "max_pool2d_with_indices", "sort", "topk"), 20),
+    **dict.fromkeys(("native_dropout", "bernoulli", "rand_like", "randn_like"), 40),
     **dict.fromkeys(("native_layer_norm", "native_group_norm", "native_batch_norm"), 5),
-    **dict.fromkeys(("native_layer_norm_backward", "native_group_norm_backward"), 10),
-    **dict.fromkeys(("native_batch_norm_backward", "_native_batch_norm_legit_functional"), 10),
+    **dict.fromkeys(("native_layer_norm_backward", "native_group_norm_backward"), 5),
+    **dict.fromkeys(("native_batch_norm_backward", "_native_batch_norm_legit_functional"), 5),
 }
 
 

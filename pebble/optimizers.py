@@ -146,11 +146,11 @@ def _implementation(name: str | None, device: str) -> Implementation:
 # -- torch's own, by running them on tensors without memory ------------------------------------
 
 
-class _Meter(TorchDispatchMode):
+class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the storages that are made and released while it is on."""
 
     def __init__(self, counted: Iterable[str], known: Iterable[torch.Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.counted = frozenset(counted)
         self.seen: dict[int, Any] = {t.untyped_storage()._cdata: None for t in known}
         self.live = self.peak = 0
@@ -221,7 +221,7 @@ def _torch(make: type[torch.optim.Optimizer], **options: Any) -> Callable[..., O
     def measure(
         name: str, weights: Sequence[Weight], device: str, way: Implementation
     ) -> OptimizerMemory:
-        optimizer = make([w.meta() for w in weights], **options, **_flags(make, way))  # type: ignore[call-arg]
+        optimizer = make([w.meta() for w in weights], **options, **_flags(make, way))
         return _stepped(optimizer, name, device, way)
 
     return measure

@@ -104,6 +104,10 @@ class Sampler:
         args, kwargs = fx.map_arg((call.node.args, call.node.kwargs), make)
         return tuple(args), {**kwargs}
 
+    def tensor(self, like: torch.Tensor) -> torch.Tensor:
+        """A tensor with memory of its own."""
+        return self._real(like, None, {}).clone()
+
     def _real(
         self, like: torch.Tensor, limit: int | None, used: dict[torch.dtype, int]
     ) -> torch.Tensor:

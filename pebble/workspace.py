@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pebble.allocator import trace_memory
 from pebble.sampling import Call, Sampler, distinct_calls, quiet_state
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pebble")
 
 DEFAULT_LIMIT_BYTES = 8 * 2**30
+_RETURNED = ("differentiable", "plain")
 _MARK = "pebble::op"
 _cache: dict[tuple[Any, ...], int] = {}
 
@@ -80,13 +82,14 @@ def measure_workspaces(captured: Captured, *, limit_bytes: int = DEFAULT_LIMIT_B
     for i, op in enumerate(ops):
         which = of_op[i]
         if which is None:
-            found.append(_boundary_workspace(captured, limit_bytes))
-            continue
-        peak = peaks.get(calls[which].key)
-        if peak is None:
+            workspace = _loss_workspace(captured, limit_bytes)
+        else:
+            peak = peaks.get(calls[which].key)
+            made = sum(captured.graph.values[v].size for v in op.outputs)
+            workspace = None if peak is None else max(peak - made, 0)
+        if workspace is None:
             skipped.append(op.name)
-        made = sum(captured.graph.values[v].size for v in op.outputs)
-        found.append(max(0 if peak is None else peak - made, 0))
+        found.append(workspace or 0)
     if skipped:
         logger.warning(
             "The workspace of %d ops (%s ...) was not measured.", len(skipped), skipped[0]
@@ -149,7 +152,7 @@ def _peaks_cpu(calls: Sequence[Call], device: str) -> list[int | None]:
                 kept = run()
             ran.append(i)
             del kept
-    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = profile.profiler.kineto_results.events()
     marks = sorted((e.start_ns(), e.end_ns()) for e in events if e.name() == _MARK)
     moments = sorted(
         ((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"),
@@ -191,6 +194,38 @@ def _peaks_cuda(calls: Sequence[Call], device: str) -> list[int | None]:
 # -- the boundary: the user's loss ---------------------------------------------------------------
 
 
-def _boundary_workspace(captured: Captured, limit_bytes: int) -> int:
-    """Bytes of the user's loss, forward and backward, beyond the outputs and their gradients."""
-    return 0
+def _loss_workspace(captured: Captured, limit_bytes: int) -> int | None:
+    """Bytes of the user's loss, forward and backward, beyond the outputs and their gradients.
+
+    0 where the loss is inside the graph, None where it cannot be run.
+    """
+    held = [output for output in captured.outputs if output.kind.value in _RETURNED]
+    roots = [i for i, output in enumerate(held) if output.kind.value == "differentiable"]
+    likes = [output.node.meta["val"] for output in held]
+    if captured.loss is None and all(likes[i].dim() == 0 for i in roots):
+        return 0
+    if 4 * sum(like.numel() * like.itemsize for like in likes) > limit_bytes:
+        return None
+    sampler = Sampler(captured.device)
+    tensors = [sampler.tensor(like) for like in likes]
+    leaves = [tensors[i].requires_grad_() for i in roots]
+
+    def run() -> Any:
+        first = leaves[0] if leaves[0].dim() == 0 else leaves[0].sum()
+        loss = first if captured.loss is None else captured.loss(captured.rebuild(tensors))
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+        return loss, [
+            # Where the loss hands over another layout, the step makes a copy in its own.
+            g if g is not None and g.stride() == like.stride() else torch.empty_like(like)
+            for g, like in zip(gradients, leaves)
+        ]
+
+    try:
+        with quiet_state(captured.device), torch.enable_grad(), _no_collection():
+            peak = trace_memory(run, captured.device).peak
+    except Exception as error:  # the user's own function
+        logger.info("The loss cannot be measured alone: %s", error)
+        return None
+    assert captured.graph.boundary is not None
+    tangents = captured.graph.ops[captured.graph.boundary].outputs
+    return max(peak - sum(captured.graph.values[v].size for v in tangents), 0)
