@@ -1,0 +1,186 @@
+"""The least peak: re-ordering and recomputation until the memory goes no lower.
+
+This is the search behind "the least budget known to work", and where a cost search begins when
+nothing it knows fits its budget.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pebble.graph import Graph
+from pebble.problem import Objective, Problem
+from pebble.referee import simulate
+from pebble.schedule import Schedule
+from pebble.solver import Answer, Progress, get_solver, register, solver_names
+from pebble.solvers.anneal import Search
+
+STARTS = ("recompute_all", "greedy", "sqrt", "chain")
+LARGEST_REACH = 20_000
+"""Ops up to which the bound looks at who must run before whom (n^2 bytes)."""
+PATIENCE = 4
+"""Rounds of annealing without a lower peak after which `minpeak` stops."""
+
+
+@register("minpeak")
+def minpeak(
+    problem: Problem,
+    *,
+    time_limit: float = 60.0,
+    seed: int = 0,
+    report: Callable[[Progress], None] = lambda progress: None,
+    start: Schedule | Iterable[Schedule] = (),
+    threads: int = 2,
+) -> Answer:
+    """A schedule with the least peak, at whatever cost; `solver="auto"` then makes it cheap.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its budget is an upper limit only.
+    start : Schedule or iterable of Schedule
+
+    Returns
+    -------
+    Answer
+        With `peak_bound` as its bound where the peak is the objective.
+
+    Examples
+    --------
+    >>> import networkx as nx
+    >>> graph = Graph.from_networkx(nx.path_graph(9, create_using=nx.DiGraph))
+    >>> minpeak(Problem(graph, 100, Objective.PEAK), time_limit=5.0).lower_bound
+    2
+    """
+    least = replace(problem, objective=Objective.PEAK)
+    bound = peak_bound(problem)
+    search = Search(
+        least,
+        seed=seed,
+        report=report,
+        deadline=time.perf_counter() + 0.98 * time_limit,
+        target=bound,
+    )
+    for schedule in [start] if isinstance(start, Schedule) else start:
+        search.offer(schedule.order, "start")
+    _known(search, problem)
+    _lower(search, threads)
+    answer = search.answer()
+    return answer if problem.objective is Objective.COST else replace(answer, lower_bound=bound)
+
+
+def minimum_budget(
+    subject: Problem | Graph, time_limit: float = 30.0, seed: int = 0
+) -> tuple[Schedule, int, int]:
+    """The least budget known to work.
+
+    Returns
+    -------
+    schedule : Schedule
+    peak : int
+        Its peak, in bytes.
+    lower_bound : int
+        No schedule of any order has a lower peak than this.
+
+    Examples
+    --------
+    >>> import networkx as nx
+    >>> minimum_budget(Graph.from_networkx(nx.path_graph(4, create_using=nx.DiGraph)))[1:]
+    (2, 2)
+    """
+    graph = subject.graph if isinstance(subject, Problem) else subject
+    keep = Schedule.keep_all(graph)
+    wide = Problem(graph, simulate(graph, keep).peak, Objective.PEAK)
+    if isinstance(subject, Problem):
+        wide = replace(wide, recompute=subject.recompute)
+    answer = minpeak(wide, time_limit=time_limit, seed=seed)
+    schedule = answer.schedule or keep
+    return schedule, simulate(wide, schedule).peak, answer.lower_bound
+
+
+def squeeze(search: Search, *, threads: int = 2) -> None:
+    """Lower the peak until something fits the budget of a cost search that has nothing."""
+    least = Search(
+        replace(search.problem, objective=Objective.PEAK, budget=search.closest_peak),
+        seed=search.seed,
+        deadline=search.deadline,
+        target=search.problem.budget,
+    )
+    for order in search.pool:
+        least.offer(order, "pool")
+    least.run(threads=threads)
+    for order in (*least.pool, least.best):
+        if order is not None:
+            search.offer(order, "minpeak")
+
+
+def _known(search: Search, problem: Problem) -> None:
+    """Offer what the heuristics have at the lowest budget that they can meet."""
+    names = solver_names()
+    for name in STARTS:
+        if name not in names or search.done:
+            continue
+        lowest = replace(problem, budget=problem.working_set_bound, objective=Objective.COST)
+        solver = get_solver(name)[1]
+        answer = solver(lowest)
+        if answer.schedule is not None:
+            search.offer(answer.schedule.order, name)
+
+
+def _lower(search: Search, threads: int) -> None:
+    waited = 0
+    while not search.done and waited < PATIENCE and time.perf_counter() < search.deadline:
+        before = search.best_value if search.best is not None else search.closest_peak
+        search.run(rounds=1, threads=threads)
+        now = search.best_value if search.best is not None else search.closest_peak
+        waited = 0 if now < 0.9995 * before else waited + 1
+
+
+def peak_bound(problem: Problem) -> int:
+    """Bytes that every schedule of any order must have room for.
+
+    While an op runs for the first time there are, besides its inputs, outputs and workspace: what
+    ops before it have made that is pinned, and what they have made that may run only once if
+    something that must come after it reads that.
+    """
+    graph, a = problem.graph, problem.graph.arrays
+    once = ~problem.may_repeat
+    stuck = [
+        v
+        for v in np.flatnonzero((a.producer >= 0) & (a.size > 0)).tolist()
+        if a.pinned[v] or once[a.producer[v]]
+    ]
+    if not stuck or len(graph.ops) > LARGEST_REACH:
+        return max(problem.working_set_bound, int(a.size[a.pinned].sum()))
+    before, after = _reach(graph)
+    held = problem.working_sets.astype(np.int64).copy()
+    for v in stuck:
+        maker = int(a.producer[v])
+        between = after[maker]
+        if not a.pinned[v]:
+            readers = a.use_op[a.use_ptr[v] : a.use_ptr[v + 1]]
+            late = np.zeros(len(graph.ops), np.bool_)
+            for reader in readers.tolist():
+                late |= before[reader]
+            between = between & late
+        between = between.copy()
+        between[a.use_op[a.use_ptr[v] : a.use_ptr[v + 1]]] = False  # in their working sets
+        held[between] += a.size[v]
+    pinned = int(a.size[a.pinned].sum())
+    return max(int(held.max(initial=0)), pinned)
+
+
+def _reach(graph: Graph) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Row i of the first: the ops that must run before op i; of the second: after it."""
+    a, n = graph.arrays, len(graph.ops)
+    before = np.zeros((n, n), np.bool_)
+    for i in range(n):
+        for maker in set(a.producer[a.in_val[a.in_ptr[i] : a.in_ptr[i + 1]]].tolist()):
+            before[i] |= before[maker]
+            before[i, maker] = True
+    return before, before.T
