@@ -1,0 +1,275 @@
+"""Checkmate's stages as integer rows: what runs, what is kept, what is in memory at each step.
+
+Stage t ends with the first execution of op t; before it, earlier ops may run again, each at most
+once and in the reference order ("Checkmate", MLSys 2020). This file writes the rows and knows no
+solver; memory is that of the referee exactly.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from pebble.graph import Graph
+from pebble.problem import Problem
+
+FALSE, TRUE = 0, 1
+
+
+@dataclass
+class Rows:
+    """Linear rows over binary variables; literals 0 and 1 are the constants.
+
+    Attributes
+    ----------
+    n_variables : int
+        Variables are the literals 2, 3, ... ``n_variables + 1``.
+    rows : list of (literals, coefficients, upper bound)
+    impossible : bool
+        A row without variables is broken.
+    """
+
+    n_variables: int = 0
+    rows: list[tuple[list[int], list[int], int]] = field(default_factory=list)
+    impossible: bool = False
+
+    def variable(self) -> int:
+        """A new binary variable."""
+        self.n_variables += 1
+        return self.n_variables + 1
+
+    def add(self, terms: Iterable[tuple[int, int]], upper: int) -> None:
+        """Sum of coefficient x literal is at most `upper`; rows that always hold are left out."""
+        total: dict[int, int] = {}
+        for coefficient, literal in terms:
+            if literal == TRUE:
+                upper -= coefficient
+            elif literal != FALSE:
+                total[literal] = total.get(literal, 0) + coefficient
+        most = sum(c for c in total.values() if c > 0)
+        if most <= upper:
+            return
+        if not total or sum(c for c in total.values() if c < 0) > upper:
+            self.impossible = True
+        self.rows.append((list(total), list(total.values()), upper))
+
+    def implies(self, a: int, *b: int) -> None:
+        """If `a` holds, one of `b` does."""
+        self.add([(1, a), *((-1, literal) for literal in b)], 0)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A run of stages, and what enters and leaves it.
+
+    Attributes
+    ----------
+    first, last : int
+        Stages, both inclusive.
+    held : frozenset of int
+        Values in memory when the window begins; it may drop them.
+    wanted : frozenset of int
+        Values that must be in memory when it ends.
+    """
+
+    first: int
+    last: int
+    held: frozenset[int] = frozenset()
+    wanted: frozenset[int] = frozenset()
+
+    @classmethod
+    def whole(cls, graph: Graph) -> Window:
+        """The whole schedule."""
+        return cls(0, len(graph.ops) - 1)
+
+
+class StageModel:
+    """The rows of a window of stages, and the way from a solution to an order and back.
+
+    Parameters
+    ----------
+    problem : Problem
+    window : Window
+    candidates : sequence of bool, shape (n_ops,)
+        Ops that may run again in the window.
+    unit : int
+        Sizes and workspaces are divided by this, which must divide them all.
+
+    Attributes
+    ----------
+    runs : list of dict
+        For each stage of the window, its ops in order and the literal that says "runs".
+    memory : list of (terms, constant)
+        What is in memory at each step that may run; `limit_memory` makes rows of them.
+    size : int
+        Terms in all memory rows.
+    """
+
+    def __init__(
+        self, problem: Problem, window: Window, candidates: Sequence[bool], *, unit: int = 1
+    ) -> None:
+        self.problem, self.window, self.unit = problem, window, unit
+        a = problem.graph.arrays
+        self.rows = Rows()
+        self.pinned, self.producer = a.pinned.tolist(), a.producer.tolist()
+        self.bytes = (a.size // unit).tolist()
+        self.workspace = [w // unit for w in a.workspace.tolist()]
+        self.inputs = _rows(a.in_ptr.tolist(), a.in_val.tolist())
+        self.outputs = _rows(a.out_ptr.tolist(), a.out_val.tolist())
+        self.readers = _rows(a.use_ptr.tolist(), a.use_op.tolist())
+        self._prune(candidates)
+
+    # -- what may run and what may be kept ---------------------------------------------------
+
+    def _prune(self, candidates: Sequence[bool]) -> None:
+        """Leave out runs that nothing reads and copies that nothing needs, stage by stage."""
+        first, last = self.window.first, self.window.last
+        self.steps: list[list[int]] = []
+        self.entering: list[set[int]] = [set(self.window.wanted)]
+        for t in range(last, first - 1, -1):
+            useful = set(self.entering[-1])
+            useful.update(self.inputs[t])
+            steps = [t]
+            for k in range(t - 1, -1, -1):
+                if candidates[k] and not useful.isdisjoint(self.outputs[k]):
+                    steps.append(k)
+                    useful.update(self.inputs[k])
+            self.steps.append(steps[::-1])
+            self.entering.append({v for v in useful if self.producer[v] < t and not self.pinned[v]})
+        self.steps.reverse()
+        self.entering.reverse()
+        self.entering[0] &= set(self.window.held)
+        self.size = sum(
+            len(steps) * len(enter | leave)
+            for steps, enter, leave in zip(self.steps, self.entering, self.entering[1:])
+        )
+
+    # -- rows --------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        """Write variables and rows; separate because it takes long where `size` is large."""
+        self.runs: list[dict[int, int]] = []
+        self.memory: list[tuple[list[tuple[int, int]], int]] = []
+        self.kept: list[dict[int, int]] = [
+            {v: self.rows.variable() for v in sorted(self.entering[0])}
+        ]
+        self.chains: list[dict[int, tuple[list[int], list[int]]]] = []
+        for stage, steps in enumerate(self.steps):
+            t = self.window.first + stage
+            self.runs.append({k: TRUE if k == t else self.rows.variable() for k in steps})
+            self._carry(stage)
+            self._account(stage, t)
+
+    def _carry(self, stage: int) -> None:
+        """Literals of what is in memory between the readers of each value in one stage."""
+        rows, runs, kept = self.rows, self.runs[stage], self.kept[stage]
+        leaving: dict[int, int] = {}
+        chains: dict[int, tuple[list[int], list[int]]] = {}
+        last_stage = stage == len(self.steps) - 1
+        tracked = set(kept) | self.entering[stage + 1]
+        for k in runs:
+            tracked.update(v for v in self.inputs[k] if not self.pinned[v])
+        for v in sorted(tracked):
+            made = runs.get(self.producer[v], FALSE)
+            held = kept.get(v, FALSE)
+            readers = [r for r in self.readers[v] if r in runs]
+            leaves = v in self.entering[stage + 1]
+            chain = self._chain(readers, runs, leaves, made, held)
+            if leaves:
+                leaving[v] = chain[-1]
+                if last_stage:
+                    rows.implies(TRUE, chain[-1])
+            chains[v] = (readers, chain)
+            # [Constraint] What is in memory was kept from before or made in this stage, ...
+            rows.implies(chain[0], held, made)
+            # ... not both, since readers take the new copy, and nothing is kept for nothing.
+            rows.add([(1, held), (1, made)], 1)
+            rows.implies(held, chain[0])
+            for literal, then in pairwise(chain):
+                # [Constraint] A copy that is let go does not come back.
+                rows.implies(then, literal)
+            for reader, literal in zip(readers, chain):
+                # [Constraint] Readers find their inputs.
+                rows.implies(runs[reader], literal)
+        for k, run in runs.items():
+            # [Constraint] What runs again is read or kept.
+            if run != TRUE:
+                rows.implies(run, *(chains[v][1][0] for v in self.outputs[k] if v in chains))
+        self.kept.append(leaving)
+        self.chains.append(chains)
+
+    def _chain(
+        self, readers: list[int], runs: Mapping[int, int], leaves: bool, made: int, held: int
+    ) -> list[int]:
+        """In memory up to each reader, then at the end of the stage; shares literals."""
+        known = bool(readers) and runs[readers[-1]] == TRUE
+        inside = [TRUE if known else -1] * len(readers)
+        chain = [*inside, -1 if leaves else FALSE]
+        if made == FALSE and chain[0] == -1:
+            chain[0] = held  # kept from before, hence needed
+        return [self.rows.variable() if literal == -1 else literal for literal in chain]
+
+    def _account(self, stage: int, t: int) -> None:
+        """What is in memory at each step of one stage that may run."""
+        kept, runs = self.kept[stage], self.runs[stage]
+        always = sum(
+            self.bytes[v] for v, pinned in enumerate(self.pinned) if pinned and self.producer[v] < t
+        )
+        for k, run in runs.items():
+            own = self.workspace[k] + sum(self.bytes[v] for v in self.outputs[k])
+            terms = [(own, run)]
+            for v, (readers, chain) in self.chains[stage].items():
+                maker = self.producer[v]
+                if maker == k or not self.bytes[v]:
+                    continue
+                literal = kept.get(v, FALSE) if maker > k else chain[bisect_left(readers, k)]
+                if literal != FALSE:
+                    terms.append((self.bytes[v], literal))
+            self.memory.append((terms, always))
+
+    def limit_memory(self, budget: int) -> None:
+        """Rows that hold every step within the budget (in bytes)."""
+        for terms, always in self.memory:
+            self.rows.add(terms, budget // self.unit - always)
+
+    # -- to and fro --------------------------------------------------------------------------
+
+    def cost_terms(self, unit: int) -> list[tuple[int, int]]:
+        """(cost / unit, literal) of every run that is a recomputation."""
+        cost = self.problem.graph.arrays.cost.tolist()
+        return [(cost[k] // unit, lit) for runs in self.runs for k, lit in runs.items() if lit > 1]
+
+    def order(self, true: Sequence[bool]) -> list[int]:
+        """The steps of a solution; ``true[literal]`` for every literal."""
+        return [k for runs in self.runs for k, literal in runs.items() if true[literal]]
+
+    def hint(self, stages: Sequence[Sequence[int]]) -> list[bool] | None:
+        """The solution that runs these ops in each stage, or None if it was pruned away."""
+        true = [False] * (self.rows.n_variables + 2)
+        true[TRUE] = True
+        leaving = set(self.window.wanted)
+        for stage in reversed(range(len(self.steps))):
+            runs = self.runs[stage]
+            if not runs.keys() >= set(stages[stage]):
+                return None
+            for k in stages[stage]:
+                true[runs[k]] = True
+            entering = set()
+            for v, (readers, chain) in self.chains[stage].items():
+                alive = v in leaving
+                true[chain[-1]] |= alive and chain[-1] > 1
+                for reader, literal in zip(reversed(readers), reversed(chain[:-1])):
+                    alive = alive or true[runs[reader]]
+                    true[literal] |= alive and literal > 1
+                if alive and not true[runs.get(self.producer[v], FALSE)]:
+                    entering.add(v)
+            for v, literal in self.kept[stage].items():
+                true[literal] |= v in entering
+            leaving = entering
+        return true
+
+
+def _rows(pointers: list[int], items: list[int]) -> list[list[int]]:
+    return [items[a:b] for a, b in pairwise(pointers)]
