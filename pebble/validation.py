@@ -1,0 +1,435 @@
+"""Run a planned step beside the un-planned one: same bits, measured bytes, measured time."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from pebble.allocator import measure_peak, trace_memory
+from pebble.errors import InvalidArgument
+from pebble.memory import step_memory
+from pebble.outputs import take_apart
+from pebble.problem import Problem
+from pebble.referee import simulate
+from pebble.report import gigabytes, table
+from pebble.runtime import build
+from pebble.schedule import Schedule
+
+if TYPE_CHECKING:
+    from pebble.tracing import Captured
+
+RUNNABLE_OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=1e-3),
+    "momentum": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9),
+    "adam": lambda p: torch.optim.Adam(p),
+    "adamw": lambda p: torch.optim.AdamW(p),
+    "adafactor": lambda p: torch.optim.Adafactor(p),
+}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a planned step did when it was run. Bytes are those of the whole step.
+
+    Attributes
+    ----------
+    loss_equal, gradients_equal, buffers_equal : bool
+        Bit for bit those of the captured step with everything kept, under torch's deterministic
+        algorithms and the same seed.
+    eager_difference : float or None
+        Largest difference of a gradient from eager mode's, relative to the largest entry of that
+        gradient; None if the step draws random numbers, which eager mode draws in another way.
+    resident_bytes : int
+        Summed from the real storages, each once: parameters, buffers, inputs, optimizer state.
+    predicted_peak_bytes, measured_peak_bytes : int
+    budget_bytes : int or None
+    eager_peak_bytes, unplanned_peak_bytes : int
+        Measured without a plan: eager mode, and the captured step with everything kept.
+    overhead_predicted, overhead_measured : float
+        Extra compute and extra time as a fraction of the captured step with everything kept.
+    seconds_planned, seconds_unplanned, seconds_eager : float
+        Median time of forward and backward.
+    device : str
+    threads : int
+    """
+
+    loss_equal: bool
+    gradients_equal: bool
+    buffers_equal: bool
+    eager_difference: float | None
+    resident_bytes: int
+    predicted_peak_bytes: int
+    measured_peak_bytes: int
+    budget_bytes: int | None
+    eager_peak_bytes: int
+    unplanned_peak_bytes: int
+    overhead_predicted: float
+    overhead_measured: float
+    seconds_planned: float
+    seconds_unplanned: float
+    seconds_eager: float
+    device: str
+    threads: int
+
+    @property
+    def ok_bitwise(self) -> bool:
+        """Loss, gradients and buffers are those of the un-planned captured step, bit for bit."""
+        return self.loss_equal and self.gradients_equal and self.buffers_equal
+
+    @property
+    def exact(self) -> bool:
+        """The measured peak is the predicted one, to the byte."""
+        return self.measured_peak_bytes == self.predicted_peak_bytes
+
+    @property
+    def within_budget(self) -> bool:
+        """The measured peak is within the budget, if there is one."""
+        return self.budget_bytes is None or self.measured_peak_bytes <= self.budget_bytes
+
+    @property
+    def ok(self) -> bool:
+        """Bitwise equal, never above the prediction, and within the budget."""
+        below = self.measured_peak_bytes <= self.predicted_peak_bytes
+        return self.ok_bitwise and below and self.within_budget
+
+    def __str__(self) -> str:
+        yes = {True: "yes", False: "NO"}
+        header = ["", "eager", "captured, all kept", "planned", "predicted", "budget"]
+        budget = "-" if self.budget_bytes is None else gigabytes(self.budget_bytes)
+        rows = [
+            [
+                "peak",
+                gigabytes(self.eager_peak_bytes),
+                gigabytes(self.unplanned_peak_bytes),
+                gigabytes(self.measured_peak_bytes),
+                gigabytes(self.predicted_peak_bytes),
+                budget,
+            ],
+            [
+                "step time",
+                *(
+                    f"{1e3 * seconds:.1f} ms"
+                    for seconds in (
+                        self.seconds_eager,
+                        self.seconds_unplanned,
+                        self.seconds_planned,
+                    )
+                ),
+                "-",
+                "-",
+            ],
+            [
+                "overhead",
+                "-",
+                "0",
+                f"{self.overhead_measured:.1%}",
+                f"{self.overhead_predicted:.1%}",
+                "-",
+            ],
+        ]
+        eager = (
+            "not comparable (random draws)"
+            if self.eager_difference is None
+            else f"{self.eager_difference:.1e}"
+        )
+        facts = (
+            f"bitwise equal to the captured step: loss {yes[self.loss_equal]}, gradients "
+            f"{yes[self.gradients_equal]}, buffers {yes[self.buffers_equal]}; largest relative "
+            f"difference from eager: {eager}\n"
+            f"peak to the byte: {yes[self.exact]} ({self.measured_peak_bytes:,} measured, "
+            f"{self.predicted_peak_bytes:,} predicted; {gigabytes(self.resident_bytes)} of it "
+            f"resident); {self.device}, {self.threads} threads"
+        )
+        return f"{table(header, rows)}\n{facts}"
+
+
+def validate(
+    model: nn.Module,
+    captured: Captured,
+    problem: Problem,
+    schedule: Schedule,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    budget_bytes: int | None = None,
+    optimizer: str | None = None,
+    seed: int = 0,
+    repeats: int = 3,
+) -> Validation:
+    """Run one training step eagerly, captured with everything kept, and planned; compare.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Parameters, gradients, buffers, inputs and the random state are afterwards what they were.
+    captured : Captured
+        Of this model on inputs of these shapes.
+    problem : Problem
+        Its graph carries measured costs and workspaces.
+    schedule : Schedule
+    args, kwargs : inputs of the model
+    budget_bytes : int, optional
+        For the whole step.
+    optimizer : str, optional
+        Name of a torch optimizer: its state is made and counted, and its step measured too.
+    seed : int
+    repeats : int
+        Timed runs of each.
+
+    Raises
+    ------
+    InvalidArgument
+        If the capture was made on fake tensors, or the optimizer is none of torch's.
+    """
+    if captured.fake:
+        raise InvalidArgument(
+            "The step was captured on fake tensors, which cannot be run; capture the real model."
+        )
+    if optimizer is not None and optimizer not in RUNNABLE_OPTIMIZERS:
+        raise InvalidArgument(
+            f"Optimizer {optimizer!r} cannot be run here; choose one of {', '.join(RUNNABLE_OPTIMIZERS)}, "
+            "or None for forward and backward only."
+        )
+    kept = build(model, captured, Schedule.keep_all(captured.graph))
+    planned = build(model, captured, schedule)
+    bench = _Bench(model, captured, args, dict(kwargs or {}), seed)
+    with bench.restored():
+        with _deterministic():
+            expected, found = bench.results(kept), bench.results(planned)
+            eager = None if _draws(captured) else bench.results(model)
+        trace, everything = simulate(problem, schedule), simulate(problem, kept_order(problem))
+        times = bench.times((model, kept, planned), repeats)
+        resident = bench.resident()
+        stepped = 0
+        if optimizer is not None:
+            state, stepped = bench.optimizer_step(RUNNABLE_OPTIMIZERS[optimizer], planned)
+            resident += state
+        measured = resident + bench.peak(planned)
+        return Validation(
+            loss_equal=_same(expected.outputs, found.outputs),
+            gradients_equal=_same(expected.gradients, found.gradients),
+            buffers_equal=_same(expected.buffers, found.buffers),
+            eager_difference=None if eager is None else _difference(found, eager),
+            resident_bytes=resident,
+            predicted_peak_bytes=step_memory(captured, optimizer=optimizer).whole_step_peak(
+                trace.peak
+            ),
+            measured_peak_bytes=max(measured, resident + stepped),
+            budget_bytes=budget_bytes,
+            eager_peak_bytes=max(resident + bench.peak(model), resident + stepped),
+            unplanned_peak_bytes=max(resident + bench.peak(kept), resident + stepped),
+            overhead_predicted=trace.recomputed_cost / max(everything.cost, 1),
+            overhead_measured=times[2] / times[1] - 1,
+            seconds_eager=times[0],
+            seconds_unplanned=times[1],
+            seconds_planned=times[2],
+            device=captured.device,
+            threads=torch.get_num_threads(),
+        )
+
+
+def kept_order(problem: Problem) -> Schedule:
+    """Everything once, in the reference order."""
+    return Schedule.keep_all(problem.graph)
+
+
+@dataclass(frozen=True)
+class _Results:
+    outputs: list[torch.Tensor]
+    gradients: list[torch.Tensor | None]
+    buffers: list[torch.Tensor]
+
+
+class _Bench:
+    """One model and its inputs, put back to the same state before every run."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        captured: Captured,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        seed: int,
+    ) -> None:
+        self.model = model
+        self.captured = captured
+        self.args, self.kwargs, self.seed = args, kwargs, seed
+        if "kwargs['use_cache']" in captured.state.constants:  # eager, too, runs without a cache
+            self.kwargs = {"use_cache": captured.state.constants["kwargs['use_cache']"]} | kwargs
+        leaves = pytree.tree_leaves((args, kwargs))
+        self.inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        self.held = [*model.parameters(), *model.buffers()]
+        self.differentiated = [
+            t for t in (*model.parameters(), *self.inputs) if t.requires_grad and t.is_leaf
+        ]
+        self.contents = [t.detach().clone() for t in (*self.held, *self.inputs)]
+        self.device = torch.device(captured.device)
+
+    @contextlib.contextmanager
+    def restored(self) -> Iterator[None]:
+        """Leave gradients, contents and the random state as they were."""
+        before = [t.grad for t in self.differentiated]
+        devices = [self.device] if self.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=devices):
+                yield
+        finally:
+            self.reset()
+            for tensor, grad in zip(self.differentiated, before):
+                tensor.grad = grad
+
+    def reset(self) -> None:
+        """No gradients, first contents, the seed's random state."""
+        with torch.no_grad():
+            for tensor, contents in zip((*self.held, *self.inputs), self.contents):
+                if not torch.equal(tensor, contents):
+                    tensor.copy_(contents)
+        for tensor in self.differentiated:
+            tensor.grad = None
+        torch.manual_seed(self.seed)
+
+    def step(self, module: nn.Module) -> Any:
+        """Forward and backward; returns what the caller of the model holds."""
+        output = module(*self.args, **self.kwargs)
+        loss_of(self.captured, output).backward()  # type: ignore[no-untyped-call]
+        return output
+
+    def results(self, module: nn.Module) -> _Results:
+        """What a step leaves behind."""
+        self.reset()
+        output = self.step(module)
+        tensors = take_apart(output)[1]
+        return _Results(
+            [t.detach().clone() for t in tensors],
+            [None if t.grad is None else t.grad.clone() for t in self.differentiated],
+            [t.detach().clone() for t in self.model.buffers()],
+        )
+
+    def peak(self, module: nn.Module) -> int:
+        """Most bytes of forward and backward beyond what is resident; outputs are held."""
+        self.reset()
+        return measure_peak(lambda: self.step(module), str(self.device))
+
+    def times(self, modules: Iterable[nn.Module], repeats: int) -> list[float]:
+        """Median seconds of a step of each, run in turn so that all see the same machine."""
+        modules = list(modules)
+        seconds: list[list[float]] = [[] for _ in modules]
+        for _ in range(max(repeats, 1)):
+            for taken, module in zip(seconds, modules):
+                self.reset()
+                self._synchronize()
+                began = time.perf_counter()
+                self.step(module)
+                self._synchronize()
+                taken.append(time.perf_counter() - began)
+        return [statistics.median(taken) for taken in seconds]
+
+    def resident(self) -> int:
+        """Bytes of the real storages that the step is given, each once."""
+        constants = [
+            getattr(self.captured.joint, str(slot.node.target))
+            for slot in self.captured.slots
+            if slot.node.op == "get_attr"
+        ]
+        return _storage_bytes([*self.held, *self.inputs, *constants])
+
+    def optimizer_step(
+        self, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], module: nn.Module
+    ) -> tuple[int, int]:
+        """Bytes of the optimizer's state, and of its step beyond what is resident."""
+        self.reset()
+        optimizer = make([p for p in self.model.parameters() if p.requires_grad])
+        output = self.step(module)
+        optimizer.step()  # makes the state
+        optimizer.zero_grad()
+        state = [
+            t for entry in optimizer.state.values() for t in entry.values()
+            if isinstance(t, torch.Tensor)
+        ]  # fmt: skip
+        output = self.step(module)
+        there = _storage_bytes([t.grad for t in self.differentiated if t.grad is not None])
+        there += _storage_bytes(take_apart(output)[1])
+        taken = trace_memory(optimizer.step, str(self.device)).peak
+        return _storage_bytes(state), there + taken
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def loss_of(captured: Captured, output: Any) -> torch.Tensor:
+    """The scalar that a captured step is differentiated from."""
+    if captured.loss is not None:
+        return captured.loss(output)
+    own = getattr(output, "loss", None)
+    if own is None and isinstance(output, Mapping):
+        own = output.get("loss")
+    if not (isinstance(own, torch.Tensor) and own.requires_grad):
+        own = next(t for t in take_apart(output)[1] if t.requires_grad)
+    return own if own.numel() == 1 else own.sum()
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Sums in a fixed order, where torch can: else a step differs from itself."""
+    on, warn = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(on, warn_only=warn)
+
+
+def _draws(captured: Captured) -> bool:
+    """Whether the step draws random numbers."""
+    return any(
+        not op.recomputable
+        and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        for op, nodes in zip(captured.graph.ops, captured.op_nodes)
+        for node in nodes[:1]
+    )
+
+
+def _storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
+    return sum(sizes.values())
+
+
+def _same(a: Iterable[torch.Tensor | None], b: Iterable[torch.Tensor | None]) -> bool:
+    return all(
+        x is y if x is None or y is None else _equal(x, y) for x, y in zip(a, b, strict=True)
+    )
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.dtype is not b.dtype or a.shape != b.shape:
+        return False
+    if torch.equal(a, b) or not a.is_floating_point():
+        return torch.equal(a, b)
+    return bool(((a == b) | (a.isnan() & b.isnan())).all())  # a NaN may be where a NaN was
+
+
+def _difference(found: _Results, eager: _Results) -> float:
+    worst = 0.0
+    for a, b in zip(found.gradients, eager.gradients):
+        if a is None or b is None:
+            worst = max(worst, float("inf") if (a is None) is not (b is None) else 0.0)
+            continue
+        scale = float(b.abs().max()) if b.numel() else 0.0
+        if b.numel():
+            worst = max(worst, float((a - b).abs().max()) / (scale or 1.0))
+    return worst
