@@ -175,6 +175,7 @@ class _Builder:
     grouped: set[fx.Node] = field(default_factory=set)
     stale: set[fx.Node] = field(default_factory=set)  # overwritten inputs and views of them
     copies: list[int] = field(default_factory=list)  # values that save an overwritten input
+    turn: int | None = None  # empty value that the next op with an effect reads; see `_take_turn`
 
     def external(self, node: fx.Node) -> None:
         self._value(node, node.meta["val"], external=True)
@@ -183,6 +184,7 @@ class _Builder:
 
     def boundary(self) -> int:
         reads = [self.value_of[node] for node in self.ends.handed]
+        reads += [] if self.turn is None else [self.turn]
         made = [self._value(node, node.meta["val"])[0] for node in self.ends.tangents]
         self.ops.append(
             Op(
@@ -281,12 +283,13 @@ class _Builder:
         outdated = any(a in self.stale for a in node.all_input_nodes if a not in idle_inputs(node))
         if outdated and node.meta.get("pebble_copy"):
             self.copies.extend(made)
+        before, after = self._take_turn(node) if has_effect(node) else ((), ())
         self.ops.append(
             Op(
                 node.name,
                 1,
-                reads,
-                made,
+                reads + before,
+                tuple(made) + after,
                 phase=phase,
                 recomputable=not outdated and may_repeat(node),
                 kind=self._kind(node, reads),
@@ -294,6 +297,18 @@ class _Builder:
             )
         )
         self.op_nodes.append(nodes)
+
+    def _take_turn(self, node: fx.Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """An empty value to read and one to make: ops with an effect run in their own order.
+
+        A random draw depends on the draws before it; collectives must meet in the same order on
+        every rank. No schedule may swap them, nor move one of the forward past the boundary.
+        """
+        before = () if self.turn is None else (self.turn,)
+        self.turn = len(self.values)
+        self.values.append(Value(f"turn_of_{node.name}", 0, spec="turn"))
+        self.source.append(node)
+        return before, (self.turn,)
 
     # -- kinds -------------------------------------------------------------------------------
 
@@ -342,6 +357,20 @@ def may_repeat(node: fx.Node) -> bool:
     return _has_dropout(target) and _dropout(node) == 0.0
 
 
+def has_effect(node: fx.Node) -> bool:
+    """Whether a node draws random numbers or communicates, so that its turn matters."""
+    if node.meta.get("val") is None:
+        return True
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload) or may_repeat(node):
+        return False
+    return (
+        torch.Tag.nondeterministic_seeded in target.tags
+        or _has_dropout(target)
+        or target.namespace.startswith(("_c10d", "c10d"))
+    )
+
+
 def _has_dropout(target: torch._ops.OpOverload) -> bool:
     forward = "backward" not in target._schema.name
     return forward and any(a.name == "dropout_p" for a in target._schema.arguments)
@@ -376,4 +405,4 @@ def _tidy(path: str) -> str:
     _, _, inner = path.partition("]")
     for junk in ("._modules", "['", "']", "[", "]"):
         inner = inner.replace(junk, "." if "[" in junk else "")
-    return ".".join(part for part in inner.split(".") if part)
+    return ".".join(part for part in inner.split(".") if part not in ("", "_held"))
