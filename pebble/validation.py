@@ -196,8 +196,8 @@ def validate(
         )
     if optimizer is not None and optimizer not in RUNNABLE_OPTIMIZERS:
         raise InvalidArgument(
-            f"Optimizer {optimizer!r} cannot be run here; choose one of {', '.join(RUNNABLE_OPTIMIZERS)}, "
-            "or None for forward and backward only."
+            f"Optimizer {optimizer!r} cannot be run here; choose one of "
+            f"{', '.join(RUNNABLE_OPTIMIZERS)}, or None for forward and backward only."
         )
     kept = build(model, captured, Schedule.keep_all(captured.graph))
     planned = build(model, captured, schedule)
