@@ -6,6 +6,7 @@ Written for torch 2.10 and newer. Everything else of the library sees plain fx g
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import re
 import traceback
@@ -36,6 +37,8 @@ class Trace:
     rebuild : callable
         From one tensor per result to the object that the model returns.
     fake_mode : FakeTensorMode
+    side_effects : tuple of str
+        Python state that the forward changes and the graph does not.
     """
 
     graph_module: fx.GraphModule
@@ -43,6 +46,7 @@ class Trace:
     examples: tuple[torch.Tensor, ...]
     rebuild: Callable[[Sequence[Any]], Any]
     fake_mode: Any
+    side_effects: tuple[str, ...] = ()
 
 
 def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
@@ -51,7 +55,13 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     # this entry point of it installs nothing in the model and leaves no compiled code behind.
     from torch._dynamo.functional_export import dynamo_graph_capture_for_export
 
-    module = dynamo_graph_capture_for_export(model)(*args, **kwargs)
+    # It overwrites the graph it made with the model's own where the model is itself a graph.
+    root = _Held(model) if isinstance(model, fx.GraphModule) else model
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        module = dynamo_graph_capture_for_export(root)(*args, **kwargs)
+    told = [str(w.message) for w in caught if "side effects" in str(w.message)]
+    places = [place for text in told for place in re.findall(r"\"([^\"]+)\"", text)]
     call = (*args, *kwargs.values())
     codegen = module.graph._codegen  # holds the bytecode that flattens inputs, rebuilds outputs
     tensors = tuple(codegen.process_inputs(*call))
@@ -62,7 +72,16 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
         codegen.process_inputs(*call)
         return codegen.process_outputs(list(leaves))
 
-    return Trace(module, tensors, examples, rebuild, module.meta["fake_mode"])
+    return Trace(module, tensors, examples, rebuild, module.meta["fake_mode"], tuple(places))
+
+
+class _Held(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._held = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._held(*args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -161,7 +180,11 @@ def fake_mode_of(tensors: Sequence[Any]) -> Any:
 
 @contextlib.contextmanager
 def quiet_capture() -> Iterator[None]:
-    """Gradients on, and no trace afterwards: warnings, random state, dynamo's configuration."""
+    """Gradients on, and no trace afterwards: warnings, random state, dynamo's configuration.
+
+    Garbage collection waits: it takes a third of the time of tracing a large model, whose graphs
+    it visits again and again and finds alive.
+    """
     # A call of a logger would break the graph; its text has no part in a training step.
     from torch._dynamo import config
 
@@ -177,11 +200,30 @@ def quiet_capture() -> Iterator[None]:
         torch.inference_mode(False),
         torch.enable_grad(),
         _kept_random_state(),
+        _no_collection(),
         warnings.catch_warnings(),
-        config.patch(ignore_logging_functions=loggers | set(config.ignore_logging_functions)),
+        config.patch(
+            ignore_logging_functions=loggers | set(config.ignore_logging_functions),
+            # a plan holds for one shape: no number of the model may become a symbol
+            specialize_int=True,
+            specialize_float=True,
+            assume_static_by_default=True,
+            automatic_dynamic_shapes=False,
+        ),
     ):
         warnings.simplefilter("ignore")
         yield
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ def wire(joint: fx.GraphModule, ends: Ends, *, name: str) -> Wiring:
     builder = _Builder(ends)
     for node in ends.inputs:
         builder.external(node)
-    before, after = halves(joint.graph, ends)
+    before, after = _halves(joint.graph, ends)
     for node in before:
         builder.add(node, Phase.FORWARD)
     boundary = builder.boundary()
@@ -102,7 +102,7 @@ def wire(joint: fx.GraphModule, ends: Ends, *, name: str) -> Wiring:
     )
 
 
-def halves(graph: fx.Graph, ends: Ends) -> tuple[list[fx.Node], list[fx.Node]]:
+def _halves(graph: fx.Graph, ends: Ends) -> tuple[list[fx.Node], list[fx.Node]]:
     """The call nodes before and after the boundary, each in the graph's order.
 
     The boundary stands before the first node that depends on a tangent; what a forward output
@@ -126,7 +126,7 @@ def halves(graph: fx.Graph, ends: Ends) -> tuple[list[fx.Node], list[fx.Node]]:
     return before, after
 
 
-def idle_inputs(node: fx.Node) -> frozenset[fx.Node]:
+def _idle_inputs(node: fx.Node) -> frozenset[fx.Node]:
     """Inputs that a node is given but whose contents do not influence what others read of it."""
     schema = getattr(node.target, "_schema", None)
     known = _IDLE_STATISTICS.get(getattr(schema, "name", ""))
@@ -174,7 +174,6 @@ class _Builder:
     by_storage: dict[int, int] = field(default_factory=dict)
     grouped: set[fx.Node] = field(default_factory=set)
     stale: set[fx.Node] = field(default_factory=set)  # overwritten inputs and views of them
-    copies: list[int] = field(default_factory=list)  # values that save an overwritten input
     turn: int | None = None  # empty value that the next op with an effect reads; see `_take_turn`
 
     def external(self, node: fx.Node) -> None:
@@ -188,7 +187,7 @@ class _Builder:
         made = [self._value(node, node.meta["val"])[0] for node in self.ends.tangents]
         self.ops.append(
             Op(
-                "boundary", 0, tuple(dict.fromkeys([*reads, *self.copies])), tuple(made),
+                "boundary", 0, tuple(dict.fromkeys(reads)), tuple(made),
                 recomputable=False, kind=BOUNDARY_KIND,
             )
         )  # fmt: skip
@@ -229,9 +228,9 @@ class _Builder:
     def _several(self, node: fx.Node, made: Sequence[Any], phase: Phase) -> None:
         items = [u for u in node.users if u.target is operator.getitem]
         self.grouped.update(items)
-        by_index: dict[int, list[fx.Node]] = {}
+        by_index: dict[Any, list[fx.Node]] = {}
         for item in items:
-            by_index.setdefault(int(item.args[1]), []).append(item)  # type: ignore[call-overload]
+            by_index.setdefault(item.args[1], []).append(item)
         values = []
         for k, tensor in enumerate(made):
             if not isinstance(tensor, torch.Tensor):
@@ -239,8 +238,7 @@ class _Builder:
             readers = by_index.get(k, [])
             name = readers[0].name if readers else f"{node.name}.{k}"
             value, fresh = self._value(readers[0] if readers else node, tensor, name=name)
-            for reader in readers:
-                self.value_of[reader] = value
+            self.value_of.update(dict.fromkeys(readers, value))
             if fresh:
                 values.append(value)
         if values:
@@ -280,9 +278,7 @@ class _Builder:
     def _op(self, nodes: tuple[fx.Node, ...], made: Iterable[int], phase: Phase) -> None:
         node, made = nodes[0], tuple(made)
         reads = tuple(dict.fromkeys(self.value_of[a] for a in node.all_input_nodes))
-        outdated = any(a in self.stale for a in node.all_input_nodes if a not in idle_inputs(node))
-        if outdated and node.meta.get("pebble_copy"):
-            self.copies.extend(made)
+        outdated = any(a in self.stale for a in node.all_input_nodes if a not in _idle_inputs(node))
         before, after = self._take_turn(node) if has_effect(node) else ((), ())
         self.ops.append(
             Op(

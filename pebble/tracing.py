@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,8 +25,10 @@ from pebble.compat import (
 )
 from pebble.errors import CaptureError, InvalidArgument, PebbleError
 from pebble.graph import Graph
-from pebble.joint import Ends, halves, idle_inputs, storage_of, wire
+from pebble.joint import Ends, storage_of, wire
 from pebble.outputs import leaves, put_together, take_apart
+
+logger = logging.getLogger("pebble")
 
 Loss = Callable[[Any], torch.Tensor]
 
@@ -218,6 +221,7 @@ def capture(
         traced = _attempt(
             "forward", model, lambda: trace_forward(model, inputs.args, inputs.kwargs)
         )
+        _check_side_effects(traced, model)
         chosen = _attempt("loss", model, lambda: _choose(traced, loss))
         step = _StepGraph.of(traced, chosen, model, inputs)
         joint = _attempt(
@@ -240,6 +244,21 @@ def _attempt(what: str, model: nn.Module, trace: Callable[[], Any]) -> Any:
             f"The {what} of {type(model).__name__} cannot be traced into one graph{place}: "
             f"{reason}. {_advice(model)}"
         ) from error
+
+
+def _check_side_effects(traced: Trace, model: nn.Module) -> None:
+    if any("._buffers" in place or "._parameters" in place for place in traced.side_effects):
+        raise CaptureError(
+            f"The forward of {type(model).__name__} assigns a new tensor to a buffer or parameter, "
+            "which a traced step cannot repeat. Write into the tensor instead: "
+            "self.buffer.copy_(new) in place of self.buffer = new."
+        )
+    if traced.side_effects:
+        logger.warning(
+            "The forward of %s changes Python state (%s), which a planned step does not.",
+            type(model).__name__,
+            ", ".join(traced.side_effects),
+        )
 
 
 def _advice(model: nn.Module) -> str:
@@ -551,7 +570,6 @@ class _Reader:
         self._own_gradients()
         self.graph.eliminate_dead_code()
         self._constants()
-        self._save_overwritten()
         self.graph.lint()
         self.module.recompile()
 
@@ -701,34 +719,6 @@ class _Reader:
                 self.graph.erase_node(node)
             elif isinstance(node.meta.get("val"), torch.Tensor):
                 self.slots.append(Slot(SlotKind.CONSTANT, str(node.target), node))
-
-    def _save_overwritten(self) -> None:
-        """Where the backward reads an input that the step overwrites, the forward copies it."""
-        ends = self.ends()
-        _, after = halves(self.graph, ends)
-        late = set(after)
-        handed = self.graph.output_node()
-        for node in ends.overwritten:
-            key = storage_of(node.meta["val"])
-            same = [
-                n
-                for n in self.graph.nodes
-                if isinstance(v := n.meta.get("val"), torch.Tensor) and storage_of(v) == key
-            ]
-            readers = {
-                u for n in same for u in n.users if u not in same and n not in idle_inputs(u)
-            }
-            if readers.isdisjoint(late):
-                continue
-            first = next(n for n in self.graph.nodes if n.op == "call_function")
-            copy = self._clone(node, first, node.meta["val"])
-            copy.meta["pebble_copy"] = True
-            node.replace_all_uses_with(
-                copy,
-                delete_user_cb=lambda u, own=copy, n=node: (
-                    u not in (own, handed) and n not in idle_inputs(u)
-                ),
-            )
 
 
 def _fits(gradient: torch.Tensor, parameter: torch.Tensor) -> bool:
