@@ -12,19 +12,18 @@ from pebble.graph import Graph
 _PORT = re.compile(r"(INPUT|OUTPUT)\s*\(\s*([^\s()]+)\s*\)$", re.IGNORECASE)
 _GATE = re.compile(r"(\S+?)\s*=\s*(\w+)(?:\s+0x[0-9a-fA-F]+)?\s*(?:\(([^()]*)\))?$")
 _CONSTANTS = {"gnd", "vdd"}
-_WIRES = {("LUT", "0x2"), ("BUF", ""), ("BUFF", "")}
 
 
-def read_bench(file: str | Path) -> Graph:
+def read_bench(file: str | Path, *, inverters: bool = False) -> Graph:
     """The gates of a netlist file; see `parse_bench`."""
-    return parse_bench(Path(file).read_text(), name=Path(file).stem)
+    return parse_bench(Path(file).read_text(), name=Path(file).stem, inverters=inverters)
 
 
-def parse_bench(text: str, *, name: str = "netlist") -> Graph:
+def parse_bench(text: str, *, name: str = "netlist", inverters: bool = False) -> Graph:
     """The gates of a netlist: one node each; primary inputs and constants are free and no nodes.
 
-    Outputs are pinned. A gate that only passes on another one's value (BUF, or a lookup table
-    ``0x2`` of one input) is that gate.
+    Outputs are pinned. A gate of one input (a buffer or an inverter) works in place, on the
+    pebble of what it reads, and is no node of its own unless `inverters` says so.
 
     Parameters
     ----------
@@ -39,11 +38,11 @@ def parse_bench(text: str, *, name: str = "netlist") -> Graph:
 
     Examples
     --------
-    >>> graph = parse_bench("INPUT(a)\\nOUTPUT(z)\\nx = NOT(a)\\nz = AND(x, a)")
-    >>> [op.name for op in graph.ops]
+    >>> text = "INPUT(a)\\nINPUT(b)\\nOUTPUT(z)\\nx = NAND(a, b)\\ny = NOT(x)\\nz = OR(y, a)"
+    >>> [op.name for op in parse_bench(text).ops]
     ['x', 'z']
     """
-    inputs, outputs, reads, same = _parse_lines(text, name)
+    inputs, outputs, reads, same = _parse_lines(text, name, inverters)
 
     def driver(signal: str) -> str | None:
         """The gate that makes a signal; None for inputs and constants."""
@@ -74,7 +73,7 @@ def parse_bench(text: str, *, name: str = "netlist") -> Graph:
 
 
 def _parse_lines(
-    text: str, name: str
+    text: str, name: str, inverters: bool
 ) -> tuple[set[str], list[str], dict[str, list[str]], dict[str, str]]:
     inputs: set[str] = set()
     outputs: list[str] = []
@@ -93,8 +92,7 @@ def _parse_lines(
             inputs.add(gate[1])
         elif gate and gate[3] is not None:
             signals = [s.strip() for s in gate[3].split(",") if s.strip()]
-            table = re.search(r"0x[0-9a-fA-F]+", line)
-            if len(signals) == 1 and (gate[2].upper(), table[0] if table else "") in _WIRES:
+            if len(signals) == 1 and not inverters:
                 same[gate[1]] = signals[0]
             else:
                 reads[gate[1]] = signals

@@ -17,6 +17,7 @@ from pebble.games.rules import Black, Game, ParallelBlack, RedBlue
 from pebble.games.search import LIMIT, Found, search
 from pebble.solver import Status
 
+_ANY = 1 << 62
 Engine = Callable[..., Found]
 """``engine(game, board, pebbles, *, optimal, deadline, horizon, seed) -> Found``."""
 
@@ -172,7 +173,7 @@ def _pick(engine: str | Engine, game: Game, board: Board) -> tuple[str, Engine]:
     if callable(engine):
         return getattr(engine, "__name__", "custom"), engine
     if engine == "auto":
-        engine = "search" if len(board) <= LIMIT else "heuristic"
+        engine = "search" if game.parallel or len(board) <= LIMIT else "heuristic"
     if engine not in ENGINES:
         raise UnknownSolver(
             f"There is no engine {engine!r}; choose auto, {', '.join(ENGINES)}, or pass a callable."
@@ -264,7 +265,7 @@ def least_pebbles(
     (6, 'optimal')
     """
     began = time.monotonic()
-    deadline = began + time_limit
+    deadline = began + time_limit * (0.8 if engine == "auto" else 1.0)
     arena = _Arena.of(game, graph, targets)
     board = arena.board
     name, run = _pick(engine, game, board)
@@ -277,7 +278,7 @@ def least_pebbles(
     if name == "search" and isinstance(game, Black) and not game.recompute:
         high_known = search_orders(game, board, high, deadline=deadline)
         states = high_known.states
-        best, low = high_known.strategy, max(low, _order_bound(game, board, high_known, deadline))
+        best, low = high_known.strategy, max(low, high_known.bound)
         high = low if best is not None else high
     while best is None or low < high:
         step = low if not game.weighted else (low + high) // 2
@@ -291,10 +292,13 @@ def least_pebbles(
             low = step + 1
             if low > high:
                 break
+        elif name == "heuristic" and step < high and best is None:
+            best = run(game, board, _ANY, optimal=False, **options).strategy
+            break
         else:
             message = "the time or the memory for the search ran out"
             if best is None:
-                best = _fallback(game, board, seed)
+                best = _constructed(game, board, _ANY, began + time_limit, seed)
             break
     return _judged(
         arena, game, "pebbles", name, best, min(low, high) if best is not None else low, began,
@@ -302,16 +306,13 @@ def least_pebbles(
     )  # fmt: skip
 
 
-def _order_bound(game: Black, board: Board, found: Found, deadline: float) -> int:
-    """What the search over downsets has proved about the peak."""
-    return found.bound
-
-
-def _fallback(game: Game, board: Board, seed: int) -> tuple[Any, ...] | None:
+def _constructed(
+    game: Game, board: Board, room: int, deadline: float, seed: int
+) -> tuple[Any, ...] | None:
     """A strategy from a construction, when the search gave up."""
     try:
         return heuristic_engine(
-            game, board, 2**62, optimal=False, deadline=time.monotonic() + 10, seed=seed
+            game, board, room, optimal=False, deadline=deadline, seed=seed
         ).strategy
     except InvalidArgument:
         return None
@@ -341,7 +342,9 @@ def least_cost(
     25
     """
     began = time.monotonic()
-    deadline = began + time_limit
+    traffic = isinstance(game, RedBlue)
+    share = 1.0 if engine != "auto" else 0.3 if traffic else 0.8
+    deadline = began + time_limit * share
     arena = _Arena.of(game, graph, targets)
     board = arena.board
     name, run = _pick(engine, game, board)
@@ -350,19 +353,31 @@ def least_cost(
     room = sum(weights) + spaces if pebbles is None else pebbles
     found = run(game, board, room, optimal=True, deadline=deadline, horizon=horizon, seed=seed)
     message, best = "", found.strategy
+    bound = max(found.bound, floor_of_cost(game, board))
     if best is None and found.infeasible:
         within = "" if found.horizon is None else f" of at most {found.horizon} moves"
         message = f"proved: no strategy{within} does with {room} pebbles"
     elif best is None:
         message = "the time or the memory for the search ran out"
-        best = _fallback(game, board, seed)
-        if best is not None and play(game, board, best).peak > room:
-            best = None
+        stop = began + time_limit * (0.65 if traffic else 1.0)
+        best = _constructed(game, board, room, stop, seed) if engine == "auto" else None
+    if isinstance(game, RedBlue) and engine == "auto" and not found.complete:
+        bound = max(bound, _cuts(game, board, room, began + time_limit))
     return _judged(
-        arena, game, "cost", name, best, max(found.bound, floor_of_cost(game, board)), began,
+        arena, game, "cost", name, best, bound, began,
         horizon=found.horizon, states=found.states, message=message, infeasible=found.infeasible,
         room=room,
     )  # fmt: skip
+
+
+def _cuts(game: RedBlue, board: Board, room: int, deadline: float) -> int:
+    """What cuts prove about transfers."""
+    from pebble.games.traffic import cut_applies, cut_bound
+
+    left = deadline - time.monotonic()
+    if left <= 0 or not cut_applies(game, board):
+        return 0
+    return floor_of_cost(game, board) + cut_bound(game, board, room, time_limit=left)
 
 
 def _judged(
