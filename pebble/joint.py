@@ -126,7 +126,7 @@ def _halves(graph: fx.Graph, ends: Ends) -> tuple[list[fx.Node], list[fx.Node]]:
     return before, after
 
 
-def _idle_inputs(node: fx.Node) -> frozenset[fx.Node]:
+def idle_inputs(node: fx.Node) -> frozenset[fx.Node]:
     """Inputs that a node is given but whose contents do not influence what others read of it."""
     schema = getattr(node.target, "_schema", None)
     known = _IDLE_STATISTICS.get(getattr(schema, "name", ""))
@@ -278,7 +278,7 @@ class _Builder:
     def _op(self, nodes: tuple[fx.Node, ...], made: Iterable[int], phase: Phase) -> None:
         node, made = nodes[0], tuple(made)
         reads = tuple(dict.fromkeys(self.value_of[a] for a in node.all_input_nodes))
-        outdated = any(a in self.stale for a in node.all_input_nodes if a not in _idle_inputs(node))
+        outdated = any(a in self.stale for a in node.all_input_nodes if a not in idle_inputs(node))
         before, after = self._take_turn(node) if has_effect(node) else ((), ())
         self.ops.append(
             Op(
