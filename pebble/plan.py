@@ -52,6 +52,10 @@ class Resident:
         """Sum over the kinds."""
         return sum(self.kinds.values())
 
+    def without_optimizer(self) -> Resident:
+        """The same for forward and backward only."""
+        return Resident({k: v for k, v in self.kinds.items() if k != "optimizer state"})
+
     def whole_step_peak(self, graph_peak: int) -> int:
         """Peak of the step whose forward and backward need `graph_peak` for the graph's values."""
         return max(self.total + graph_peak, self.optimizer_step_peak)
@@ -188,6 +192,8 @@ class Plan:
     ) -> Validation:
         """Run the step un-planned and planned, and compare.
 
+        The optimizer's state and step are measured too if the plan names one of torch's own.
+
         Parameters
         ----------
         model : nn.Module, optional
@@ -202,14 +208,16 @@ class Plan:
         Validation
             Gradients equal, peak predicted / measured / budget, step time, recompute cost.
         """
-        from pebble.validation import validate
+        from pebble.validation import RUNNABLE_OPTIMIZERS, validate
 
         if model is None and self.step is None:
             raise PlanMismatch(
                 "This plan was loaded from a file; pass the model to validate it on."
             )
         step = self.step_of(model, inputs)
-        plan = self.on(step)
+        plan, optimizer = self.on(step), self.origin["optimizer"]
+        if optimizer not in RUNNABLE_OPTIMIZERS:
+            plan = replace(plan, resident=step.resident.without_optimizer())
         return validate(
             step.model,
             step.captured,
@@ -217,7 +225,9 @@ class Plan:
             plan.schedule,
             step.inputs.args,
             step.inputs.kwargs,
+            predicted_peak_bytes=plan.peak_bytes,
             budget_bytes=plan.budget_bytes,
+            optimizer=optimizer if optimizer in RUNNABLE_OPTIMIZERS else None,
             seed=seed,
         )
 
@@ -265,6 +275,7 @@ class Plan:
         plan = replace(
             self,
             problem=replace(self.problem, graph=graph),
+            resident=step.resident,
             workspace_measured=step.workspace_measured,
             step=step,
         )

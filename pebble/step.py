@@ -50,7 +50,8 @@ class Step:
 
     def with_inputs(self, inputs: Any) -> Step:
         """The same step on other data of the same shapes."""
-        return replace(self, inputs=make_inputs(self.model, inputs))
+        found = make_inputs(self.model, inputs)
+        return replace(self, inputs=found, resident=_with_inputs(self.resident, found))
 
 
 def trace_step(
@@ -93,7 +94,7 @@ def trace_step(
             costs=times if len(times) == len(captured.graph.ops) else None,
             workspaces=workspaces.bytes,
         ),
-        resident=Resident(memory.kinds, memory.optimizer_step_peak),
+        resident=_with_inputs(Resident(memory.kinds, memory.optimizer_step_peak), found),
         workspace_measured=workspaces.measured,
         origin={
             "model": type(model).__name__,
@@ -108,3 +109,12 @@ def trace_step(
             "inputs": inputs_to_json(found),
         },
     )
+
+
+def _with_inputs(resident: Resident, inputs: Inputs) -> Resident:
+    """Inputs by their storages, each once: token ids are often their own labels."""
+    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in inputs.tensors()}
+    there = sum(sizes.values())
+    less = resident.kinds.get("inputs", 0) - there
+    peak = resident.optimizer_step_peak
+    return Resident({**resident.kinds, "inputs": there}, peak - less if peak else 0)

@@ -160,6 +160,7 @@ def validate(
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
+    predicted_peak_bytes: int | None = None,
     budget_bytes: int | None = None,
     optimizer: str | None = None,
     seed: int = 0,
@@ -177,8 +178,8 @@ def validate(
         Its graph carries measured costs and workspaces.
     schedule : Schedule
     args, kwargs : inputs of the model
-    budget_bytes : int, optional
-        For the whole step.
+    predicted_peak_bytes, budget_bytes : int, optional
+        For the whole step. Without a prediction: what the referee and the memory model say.
     optimizer : str, optional
         Name of a torch optimizer: its state is made and counted, and its step measured too.
     seed : int
@@ -220,9 +221,8 @@ def validate(
             buffers_equal=_same(expected.buffers, found.buffers),
             eager_difference=None if eager is None else _difference(found, eager),
             resident_bytes=resident,
-            predicted_peak_bytes=step_memory(captured, optimizer=optimizer).whole_step_peak(
-                trace.peak
-            ),
+            predicted_peak_bytes=predicted_peak_bytes
+            or step_memory(captured, optimizer=optimizer).whole_step_peak(trace.peak),
             measured_peak_bytes=max(measured, resident + stepped),
             budget_bytes=budget_bytes,
             eager_peak_bytes=max(resident + bench.peak(model), resident + stepped),
