@@ -228,7 +228,7 @@ def _no_collection() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _kept_random_state() -> Iterator[None]:
-    started = torch.cuda.is_available() and torch.cuda.is_initialized()
+    started = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = list(range(torch.cuda.device_count())) if started else []
     with torch.random.fork_rng(devices=devices):
         yield

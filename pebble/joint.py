@@ -139,6 +139,12 @@ def idle_inputs(node: fx.Node) -> frozenset[fx.Node]:
     return frozenset(arg for arg in given if isinstance(arg, fx.Node))
 
 
+def results_of(graph: fx.Graph) -> list[Any]:
+    """What a graph returns: nodes, or None."""
+    results: Any = graph.output_node().args[0]
+    return list(results)
+
+
 def storage_of(tensor: torch.Tensor) -> int:
     """Identity of a tensor's storage; valid while the tensor is alive."""
     return int(tensor.untyped_storage()._cdata)

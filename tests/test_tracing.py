@@ -142,6 +142,10 @@ def check_graph(captured: Captured) -> None:
     assert inputs == {i for i, value in enumerate(graph.values) if value.external}
 
 
+def grads(captured: Captured) -> list[fx.Node]:
+    return [g for g in captured.gradients.values() if g is not None]
+
+
 def op_kinds(captured: Captured) -> str:
     return "\n".join(op.kind for op in captured.graph.ops)
 
@@ -372,6 +376,30 @@ def test_gradients_are_laid_out_for_autograd_to_take() -> None:
     captured = agree(Sums(), (X,))
     for gradient in captured.gradients.values():
         assert gradient is not None and gradient.meta["val"].is_contiguous()
+
+
+def test_gradients_that_are_parts_of_one_tensor() -> None:
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.ones(4, 2)), nn.Parameter(torch.ones(4, 6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([self.a, self.b], 1).mul(x).exp()
+
+    captured = agree(Parts(), (X,))
+    sizes = [captured.graph.values[captured.value_of[g]].size for g in grads(captured)]
+    assert sizes == [4 * 2 * 4, 4 * 6 * 4]
+
+
+def test_channels_last_weights_keep_their_layout() -> None:
+    model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    captured = agree(model, (torch.randn(2, 3, 8, 8),))
+    for slot in captured.slots:
+        if slot.name == "weight":
+            gradient = captured.gradients[slot.node]
+            assert gradient is not None
+            assert gradient.meta["val"].stride() == model.weight.stride()
 
 
 def test_dead_code_is_gone() -> None:
