@@ -58,7 +58,7 @@ class Blocks:
         block[split + 1 :] = _backward_blocks(recompute, block, forced)
         keep = crossers(recompute, borders) | forced
         curve = MemoryPrice(recompute, problem.may_repeat).frontier(keep, 2 * options)
-        return cls(recompute, block, reach, forced, [c.again for c in _spread(curve, options)])
+        return cls(recompute, block, reach, forced, _spread(curve, options))
 
     def crossing(self, s: int) -> BoolArray:
         """Forward ops with results that cross into block s, shape (n_ops,)."""
@@ -164,14 +164,13 @@ def _backward_blocks(recompute: RecomputeOnce, block: IntArray, forced: BoolArra
     return np.array(found, np.int64)
 
 
-def _spread(curve: list[Choice], most: int) -> list[Choice]:
-    """At most so many choices of a curve, both ends among them, evenly in what they save."""
-    if len(curve) <= most:
-        return curve
+def _spread(curve: list[Choice], most: int) -> list[BoolArray]:
+    """At most so many different choices, both ends among them, evenly in what they save."""
     saved = np.array([choice.saved for choice in curve], np.float64)
-    targets = np.linspace(saved[0], saved[-1], most)
-    picked = sorted({int(np.abs(saved - target).argmin()) for target in targets})
-    return [curve[k] for k in picked]
+    targets = np.linspace(saved[0], saved[-1], most) if len(curve) > most else saved
+    picked = {int(np.abs(saved - target).argmin()) for target in targets} | {len(curve) - 1}
+    different = {curve[k].again.tobytes(): curve[k].again for k in sorted(picked)}
+    return list(different.values())
 
 
 def _slots(amounts: NDArray[np.float64] | IntArray, unit: int) -> IntArray:

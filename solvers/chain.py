@@ -28,7 +28,7 @@ def chain(
     time_limit: float = 60.0,
     report: Callable[[Progress], None] | None = None,
     slots: int = 500,
-    options: int = 6,
+    options: int = 8,
     levels: int = 32,
 ) -> Answer:
     """Rotor's dynamic programme on blocks of the forward half, with options for each block.
