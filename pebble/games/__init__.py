@@ -9,9 +9,19 @@ A *game* is a rule object, a *strategy* a tuple of moves, and `play` the judge o
 
 from pebble.games.board import Board
 from pebble.games.bounds import PathCertificate, certify, check_certificate
+from pebble.games.bridge import (
+    Training,
+    schedule_of_strategy,
+    strategy_of_schedule,
+    training_board,
+    training_game,
+)
 from pebble.games.families import FAMILIES, graph_of_edges, make_graph
+from pebble.games.frames import frames
+from pebble.games.lines import bennett_strategy, knill_strategy
 from pebble.games.moves import Act, Move, Step, Strategy, place, remove
 from pebble.games.netlist import parse_bench, read_bench
+from pebble.games.offload import OffloadTrace, offload_of_strategy, simulate_offload
 from pebble.games.playing import Play, play
 from pebble.games.rules import (
     GAMES,
@@ -46,6 +56,7 @@ __all__ = [
     "Game",
     "GameResult",
     "Move",
+    "OffloadTrace",
     "ParallelBlack",
     "ParallelReversible",
     "PathCertificate",
@@ -55,17 +66,27 @@ __all__ = [
     "Spooky",
     "Step",
     "Strategy",
+    "Training",
+    "bennett_strategy",
     "certify",
     "check_certificate",
+    "frames",
     "graph_of_edges",
+    "knill_strategy",
     "least_cost",
     "least_pebbles",
     "make_game",
     "make_graph",
+    "offload_of_strategy",
     "pareto_front",
     "parse_bench",
     "place",
     "play",
     "read_bench",
     "remove",
+    "schedule_of_strategy",
+    "simulate_offload",
+    "strategy_of_schedule",
+    "training_board",
+    "training_game",
 ]

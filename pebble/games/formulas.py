@@ -245,5 +245,5 @@ def matrix_product_transfers(rows: int, inner: int, columns: int, red: int) -> i
 
 def butterfly_transfers(log2n: int, red: int) -> int:
     """A lower bound on red-blue transfers of the FFT on 2**log2n points (Hong and Kung 1981)."""
-    n = 2**log2n
+    n = 1 << log2n
     return max(2 * n, int(-(-(n * (log2n + 1) / (2 * log2(4 * red)) - red) // 1)))

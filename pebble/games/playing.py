@@ -152,7 +152,7 @@ def _play_steps(
     counts: list[int] = []
     for number, step in enumerate(strategy):
         try:
-            _take_step(game, position, step)
+            take_step(game, position, step)
             if limit is not None and position.used > limit:
                 raise Broken(
                     f"{position.used} pebbles would be on the board, and {limit} is the limit"
@@ -163,7 +163,8 @@ def _play_steps(
     return counts
 
 
-def _take_step(game: Game, position: Position, step: Any) -> None:
+def take_step(game: Game, position: Position, step: Any) -> None:
+    """Change a position by one step of a parallel game; raises `Broken` if a rule forbids it."""
     if not isinstance(step, Step):
         raise Broken(f"the game {str(game)!r} is played in steps that place and remove sets")
     on, n = position.on, len(position.board)
