@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,20 +44,34 @@ def trace_memory(run: Callable[[], Any], device: str = "cpu") -> AllocatorTrace:
     Examples
     --------
     >>> import torch
-    >>> trace_memory(lambda: (torch.zeros(256) + 1).sum()).peak
-    2052
+    >>> trace_memory(lambda: torch.zeros(256).neg()).peak
+    2048
     """
     gc.collect()
     if torch.device(device).type == "cuda":
         return _trace_cuda(run, torch.device(device))
+    with memory_profile() as profile:
+        result = run()
+    live = np.cumsum(memory_events(profile)[1])
+    return AllocatorTrace(max(int(live.max(initial=0)), 0), live, result)
+
+
+@contextlib.contextmanager
+def memory_profile() -> Iterator[torch.profiler.profile]:
+    """torch's profiler on the CPU, recording every allocation and release."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it announces itself on standard error
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
-        result = run()
-    events = profile.profiler.kineto_results.events()
+        yield profile
+
+
+def memory_events(profile: torch.profiler.profile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Times (ns) and sizes (bytes, negative for a release) of a finished profile, in order."""
+    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
     moments = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
     moments.sort(key=lambda moment: moment[0])  # stable: equal times stay in recorded order
-    live = np.cumsum(np.array([size for _, size in moments], np.int64))
-    return AllocatorTrace(max(int(live.max(initial=0)), 0), live, result)
+    times, sizes = np.array(moments, np.int64).reshape(-1, 2).T
+    return times, sizes
 
 
 def _trace_cuda(run: Callable[[], Any], device: torch.device) -> AllocatorTrace:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from pebble.allocator import trace_memory
+from pebble.allocator import memory_events, memory_profile
 from pebble.sampling import Call, Sampler, distinct_calls, quiet_state
 
 if TYPE_CHECKING:
@@ -142,8 +143,7 @@ def _attempt(call: Call, sampler: Sampler) -> Callable[[], Any] | None:
 def _peaks_cpu(calls: Sequence[Call], device: str) -> list[int | None]:
     sampler = Sampler(device)
     ran: list[int] = []
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+    with memory_profile() as profile:
         for i, call in enumerate(calls):
             run = _attempt(call, sampler)
             if run is None:
@@ -152,14 +152,9 @@ def _peaks_cpu(calls: Sequence[Call], device: str) -> list[int | None]:
                 kept = run()
             ran.append(i)
             del kept
-    events = profile.profiler.kineto_results.events()
+    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr, unused-ignore]
     marks = sorted((e.start_ns(), e.end_ns()) for e in events if e.name() == _MARK)
-    moments = sorted(
-        ((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"),
-        key=lambda moment: moment[0],
-    )
-    times = np.array([time for time, _ in moments], np.int64)
-    sizes = np.array([size for _, size in moments], np.int64)
+    times, sizes = memory_events(profile)
     peaks: list[int | None] = [None] * len(calls)
     for i, (start, end) in zip(ran, marks, strict=True):
         first, last = np.searchsorted(times, start), np.searchsorted(times, end, side="right")
