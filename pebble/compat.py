@@ -20,6 +20,8 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from pebble.errors import CaptureError
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -39,6 +41,8 @@ class Trace:
     fake_mode : FakeTensorMode
     side_effects : tuple of str
         Python state that the forward changes and the graph does not.
+    symbol : str or None
+        Line that makes the first number or size that depends on data ("" if unknown).
     """
 
     graph_module: fx.GraphModule
@@ -47,6 +51,7 @@ class Trace:
     rebuild: Callable[[Sequence[Any]], Any]
     fake_mode: Any
     side_effects: tuple[str, ...] = ()
+    symbol: str | None = None
 
 
 def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
@@ -59,7 +64,15 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     root = _Held(model) if isinstance(model, fx.GraphModule) else model
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        module = dynamo_graph_capture_for_export(root)(*args, **kwargs)
+        try:
+            module = dynamo_graph_capture_for_export(root)(*args, **kwargs)
+        except AssertionError as error:
+            if "backend_input" not in str(error):
+                raise
+            raise CaptureError(
+                f"The forward of {type(model).__name__} computes nothing with these inputs. Pass "
+                "the inputs that it trains on, and return a tensor."
+            ) from error
     told = [str(w.message) for w in caught if "side effects" in str(w.message)]
     places = [place for text in told for place in re.findall(r"\"([^\"]+)\"", text)]
     call = (*args, *kwargs.values())
@@ -72,7 +85,20 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
         codegen.process_inputs(*call)
         return codegen.process_outputs(list(leaves))
 
-    return Trace(module, tensors, examples, rebuild, module.meta["fake_mode"], tuple(places))
+    mode, symbol = module.meta["fake_mode"], _first_symbol(module.graph)
+    return Trace(module, tensors, examples, rebuild, mode, tuple(places), symbol)
+
+
+def _first_symbol(graph: fx.Graph) -> str | None:
+    for node in graph.nodes:
+        made = node.meta.get("example_value")
+        if isinstance(made, torch.Tensor):
+            made = made.shape
+        found = made if isinstance(made, (tuple, list)) else (made,)
+        if any(isinstance(x, (torch.SymInt, torch.SymFloat, torch.SymBool)) for x in found):
+            lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+            return ":".join(lines[-1]) if lines else ""
+    return None
 
 
 class _Held(nn.Module):
@@ -188,7 +214,7 @@ def quiet_capture() -> Iterator[None]:
     # A call of a logger would break the graph; its text has no part in a training step.
     from torch._dynamo import config
 
-    loggers = {
+    loggers: set[Any] = {
         getattr(logging.Logger, name)
         for name in (
             "debug", "info", "warning", "error", "exception", "critical", "log",
@@ -196,6 +222,7 @@ def quiet_capture() -> Iterator[None]:
         )
         if hasattr(logging.Logger, name)
     }  # fmt: skip
+    loggers |= {print, warnings.warn}
     with (
         torch.inference_mode(False),
         torch.enable_grad(),

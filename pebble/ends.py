@@ -64,8 +64,8 @@ class Reader:
             if end is None:
                 raise CaptureError(
                     f"The traced step takes {node.meta.get('desc')}, which pebble does not know: "
-                    "tensor subclasses and inputs that are views of one another and written to "
-                    "cannot be planned. Pass plain tensors."
+                    "tensor subclasses, parameters that the forward writes to, and inputs that are "
+                    "views of one another and written to cannot be planned."
                 )
             what, i = end
             if what is End.TANGENT:

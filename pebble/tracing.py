@@ -163,6 +163,7 @@ def capture(
         traced = _attempt(
             "forward", model, lambda: trace_forward(model, inputs.args, inputs.kwargs)
         )
+        _check_sizes(traced, model)
         _check_side_effects(traced, model)
         chosen = _attempt("loss", model, lambda: choose(traced, loss))
         step = StepGraph.of(traced, chosen, model, inputs)
@@ -184,8 +185,18 @@ def _attempt(what: str, model: nn.Module, trace: Callable[[], Any]) -> Any:
         place = f" at {where}" if where else ""
         raise CaptureError(
             f"The {what} of {type(model).__name__} cannot be traced into one graph{place}: "
-            f"{reason}. {_advice(model)}"
+            f"{reason}. {_advice(model, error)}"
         ) from error
+
+
+def _check_sizes(traced: Trace, model: nn.Module) -> None:
+    if traced.symbol is not None:
+        raise CaptureError(
+            f"The forward of {type(model).__name__} makes a number or size that depends on data"
+            f"{f' at {traced.symbol}' if traced.symbol else ''}. A plan holds for fixed shapes: "
+            "keep the number in a tensor (no .item()), and use torch.where or a mask in place of "
+            "boolean indexing and nonzero."
+        )
 
 
 def _check_side_effects(traced: Trace, model: nn.Module) -> None:
@@ -203,7 +214,11 @@ def _check_side_effects(traced: Trace, model: nn.Module) -> None:
         )
 
 
-def _advice(model: nn.Module) -> str:
+def _advice(model: nn.Module, error: Exception) -> str:
+    if isinstance(error, TypeError):
+        return "Check that the model runs on these inputs."
+    if hasattr(model, "_orig_mod"):
+        return "Pass the model as it was before torch.compile (its _orig_mod)."
     if any(isinstance(m, nn.RNNBase) for m in model.modules()):
         return (
             "torch does not trace nn.RNN, nn.LSTM and nn.GRU; write the recurrence with "

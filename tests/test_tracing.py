@@ -6,6 +6,7 @@ import copy
 import gc
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -584,6 +585,32 @@ def test_data_dependent_control_flow_names_the_line() -> None:
         capture(Function(forward), (X,))
     assert line_of(forward, 1) in str(caught.value)
     assert "torch.where" in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["item", "mask"])
+def test_numbers_and_sizes_that_depend_on_data_name_the_line(what: str) -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        if what == "item":
+            return self.first(x) * x.sum().item()
+        return self.first(x)[x > 0]
+
+    with pytest.raises(CaptureError, match="depends on data") as caught:
+        capture(Function(forward), (X,))
+    assert line_of(forward, 2 if what == "item" else 3) in str(caught.value)
+
+
+def test_printing_and_warning_do_not_break_the_graph() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        print("text")  # noqa: T201
+        warnings.warn("text", stacklevel=1)
+        return self.first(x)
+
+    agree(Function(forward), (X,))
+
+
+def test_a_forward_that_computes_nothing() -> None:
+    with pytest.raises(CaptureError, match="computes nothing"):
+        capture(Function(lambda self, x: None), (X,))
 
 
 def test_an_error_of_the_model_names_the_line() -> None:
