@@ -201,7 +201,7 @@ class InputGuard:
         self.specs = specs
         self.constants = dict(constants)
         # How calls of one form (positional, keywords, nesting) map to the planned inputs.
-        self.forms: list[tuple[Any, list[int], list[tuple[int, str]]]] = []
+        self.forms: list[tuple[Any, list[int], list[tuple[int, str, Any]]]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"forms": []}
@@ -230,8 +230,8 @@ class InputGuard:
         tensors = [leaves[i] for i in places]
         for spec, tensor in zip(self.specs, tensors):
             spec.check(tensor)
-        for i, name in fixed:
-            value, planned = leaves[i], self.constants[name]
+        for i, name, planned in fixed:
+            value = leaves[i]
             if value is not planned and not (type(value) is type(planned) and value == planned):
                 raise PlanMismatch(
                     f"{name!r} was planned as {planned!r}, but is {value!r}. {_AGAIN}"
@@ -240,7 +240,7 @@ class InputGuard:
 
     def _read(
         self, forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[list[int], list[tuple[int, str]]]:
+    ) -> tuple[list[int], list[tuple[int, str, Any]]]:
         """Positions among the call's leaves of the planned tensors and constants."""
         parameters = list(inspect.signature(forward).parameters.values())
         found, _ = pytree.tree_flatten_with_path((args, dict(kwargs)))
@@ -261,13 +261,14 @@ class InputGuard:
             own = _by_keyword(name, parameters)
             position = at.pop(own, None)
             if position is not None:
-                fixed.append((position, name))
+                fixed.append((position, name, value))
             elif own not in defaults or (defaults[own] != value and own != _CACHE):
                 self._wrong(f"{name!r} (planned as {value!r}) is missing")
         for name, position in at.items():
             value = found[position][1]
             if isinstance(value, torch.Tensor) or name not in defaults or defaults[name] != value:
                 self._wrong(f"{name!r} is new")
+            fixed.append((position, name, value))
         return places, fixed
 
     def _wrong(self, what: str) -> NoReturn:

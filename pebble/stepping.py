@@ -87,7 +87,8 @@ class Stepper:
         step = _Step(self, tensors)
         differentiated = [tensors[i] for i in self.differentiated]
         made = _Function.apply(step, *differentiated)  # type: ignore[no-untyped-call]
-        outputs = step.handed
+        # not kept by the step, which the outputs' grad_fn keeps: that would be a cycle
+        outputs, step.handed = step.handed, []
         for i, tensor in zip(self.differentiable, made):
             outputs[i] = tensor
         return self.rebuild([outputs[i] for i in self.returned])
