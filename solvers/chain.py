@@ -16,9 +16,11 @@ from pebble.solvers.candidates import best_of
 from pebble.solvers.once import RecomputeOnce
 from pebble.solvers.persistent import NEVER, Action, PersistentTable
 
-MOST_BLOCKS = 96
-SMALLEST_BLOCK = 3
-"""Forward ops of a block, on average, where the graph is cut most finely."""
+MOST_BLOCKS = 72
+OPS_PER_BLOCK = (48, 22, 11, 5)
+"""Forward ops of a block, on average: finer blocks nest deeper, coarser ones choose better."""
+FINEST = 24
+"""Most blocks of the finest kind, which costs time and rarely wins on large graphs."""
 
 
 @register("chain")
@@ -71,9 +73,16 @@ def _family(problem: Problem, *, slots: int, options: int, levels: int) -> Itera
 
 
 def block_counts(n: int) -> list[int]:
-    """Numbers of blocks to try on n forward ops, fewest first."""
-    most = min(MOST_BLOCKS, n // SMALLEST_BLOCK)
-    return sorted({c for c in (most // 4, most // 2, most) if c > 1})
+    """Numbers of blocks to try on n forward ops, fewest first.
+
+    Examples
+    --------
+    >>> block_counts(100), block_counts(3000)
+    ([2, 4, 9, 20], [62, 72])
+    """
+    counts = [min(n // ops, MOST_BLOCKS) for ops in OPS_PER_BLOCK[:-1]]
+    finest = n // OPS_PER_BLOCK[-1]
+    return sorted({c for c in (*counts, finest if finest <= FINEST else 0) if c > 1})
 
 
 def _memories(times: IntArray, levels: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -29,10 +30,9 @@ def sqrt(
 
     "Training deep nets with sublinear memory cost" (arXiv 1604.06174) cuts a chain at about
     sqrt(n) of its articulation points. Real graphs have few true ones (a mask or a rotary table
-    crosses every layer), so a border is the position of the forward half with the fewest bytes
-    crossing it, within an equal share of the bytes made. On a chain these are the articulation
-    points. The family of schedules does not depend on the budget: a larger budget never costs
-    more.
+    crosses every layer), so a border is a position of the forward half that fewer bytes cross
+    than any other nearby. On a chain these are the articulation points. The
+    family of schedules does not depend on the budget: a larger budget never costs more.
     """
     family = segmented(problem)
     return best_of(problem, family, "sqrt", time_limit=time_limit, report=report)
@@ -65,26 +65,26 @@ def segment_counts(last: int) -> list[int]:
 
 
 def choose_borders(graph: Graph, crossing: IntArray, count: int) -> tuple[int, ...]:
-    """Last op of each of `count` segments but the final one: least crossing in its window.
+    """Last ops of about `count` segments but the final one, where few bytes cross.
 
-    Windows are equal shares of the bytes that the forward half makes, each centred on the border
-    of an equal share.
+    Positions are taken by the bytes that cross them, fewest first, unless one is taken already
+    within 3/4 of an equal share of the bytes that the forward half makes. In a network of
+    repeated layers that is the same position in each.
     """
     a, last = graph.arrays, len(crossing) - 1
-    made = np.add.reduceat(np.append(a.size[a.out_val], 0), a.out_ptr[: last + 1])
-    made[np.diff(a.out_ptr)[: last + 1] == 0] = 0
-    at = np.cumsum(made)
-    total = float(at[-1]) if len(at) else 0.0
+    made = np.diff(np.concatenate(([0], np.cumsum(a.size[a.out_val])))[a.out_ptr])
+    at = np.cumsum(made[: last + 1]).tolist()
+    if count < 2 or not at or not at[-1]:
+        return ()
+    apart = 0.75 * at[-1] / count
+    taken: list[float] = [0.0, float(at[-1])]
     borders = []
-    for k in range(1, count):
-        low = int(np.searchsorted(at, total * (k - 0.5) / count))
-        high = min(int(np.searchsorted(at, total * (k + 0.5) / count, side="right")), last)
-        if low < high:
-            window = crossing[low:high]
-            best = np.flatnonzero(window == window.min()) + low
-            middle = np.searchsorted(at, total * k / count)
-            borders.append(int(best[np.abs(best - middle).argmin()]))
-    return tuple(sorted(set(borders)))
+    for p in np.argsort(crossing[:last], kind="stable").tolist():
+        k = bisect_left(taken, at[p])
+        if at[p] - taken[k - 1] >= apart and taken[k] - at[p] >= apart:
+            taken.insert(k, at[p])
+            borders.append(p)
+    return tuple(sorted(borders))
 
 
 def crossers(recompute: RecomputeOnce, borders: tuple[int, ...]) -> NDArray[np.bool_]:
