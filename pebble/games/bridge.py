@@ -185,8 +185,11 @@ def strategy_of_schedule(graph: Graph, schedule: Schedule | Sequence[int]) -> tu
     kept = retention(graph, order)
     node_of = {value: node for node, (_, value) in enumerate(_nodes(graph)) if value >= 0}
     made: list[list[int]] = [[] for _ in graph.ops]
-    for node, (op, _) in enumerate(_nodes(graph)):
+    empty: list[list[int]] = [[] for _ in graph.ops]  # nodes of ops that make nothing
+    for node, (op, value) in enumerate(_nodes(graph)):
         made[op].append(node)
+        if value < 0:
+            empty[op].append(node)
     gone: list[list[int]] = [[] for _ in order]
     pinned = graph.arrays.pinned
     for value, end in zip(kept.value.tolist(), kept.end.tolist()):
@@ -195,7 +198,7 @@ def strategy_of_schedule(graph: Graph, schedule: Schedule | Sequence[int]) -> tu
     moves: list[Move] = []
     for step, op in enumerate(order):
         moves += map(place, made[op])
-        moves += map(remove, gone[step])
+        moves += map(remove, [*empty[op], *gone[step]])
     return tuple(moves)
 
 

@@ -13,7 +13,7 @@ from pebble.games.downsets import least_working_set, search_orders
 from pebble.games.moves import Move, Step
 from pebble.games.parallel import search_steps
 from pebble.games.playing import Play, play
-from pebble.games.rules import Black, Game, ParallelBlack, RedBlue
+from pebble.games.rules import Black, Game, ParallelBlack, RedBlue, Reversible
 from pebble.games.search import LIMIT, Found, search
 from pebble.solver import Status
 
@@ -99,9 +99,11 @@ class GameResult:
 
 @dataclass(frozen=True)
 class _Arena:
-    """A board cut down to what a game needs, and the way back."""
+    """A board cut down to what a game needs (no free inputs), and the way back."""
 
+    judged: Game
     full: Board
+    game: Game
     board: Board
     kept: tuple[int, ...]
 
@@ -109,10 +111,12 @@ class _Arena:
     def of(cls, game: Game, graph: Any, targets: Iterable[int | str] | None) -> _Arena:
         full = Board.of(graph, targets)
         nodes = set(full.ancestors(full.targets))
-        if getattr(game, "free_inputs", False):
+        judged = game
+        if isinstance(game, (Black, Reversible)) and game.free_inputs:
             nodes -= set(full.sources)
+            game = replace(game, free_inputs=False)
         board, kept = full.restricted(nodes)
-        return cls(full, board, kept)
+        return cls(judged, full, game, board, kept)
 
     def back(self, strategy: tuple[Any, ...]) -> tuple[Any, ...]:
         """The same moves, with the nodes of the full board."""
@@ -267,7 +271,7 @@ def least_pebbles(
     began = time.monotonic()
     deadline = began + time_limit * (0.8 if engine == "auto" else 1.0)
     arena = _Arena.of(game, graph, targets)
-    board = arena.board
+    game, board = arena.game, arena.board
     name, run = _pick(engine, game, board)
     options: dict[str, Any] = {"deadline": deadline, "horizon": horizon, "seed": seed}
     weights = board.sizes if game.weighted else board.unweighted().sizes
@@ -301,7 +305,7 @@ def least_pebbles(
                 best = _constructed(game, board, _ANY, began + time_limit, seed)
             break
     return _judged(
-        arena, game, "pebbles", name, best, min(low, high) if best is not None else low, began,
+        arena, "pebbles", name, best, min(low, high) if best is not None else low, began,
         horizon=scope, states=states, message=message, deadline=deadline,
     )  # fmt: skip
 
@@ -346,7 +350,7 @@ def least_cost(
     share = 1.0 if engine != "auto" else 0.3 if traffic else 0.8
     deadline = began + time_limit * share
     arena = _Arena.of(game, graph, targets)
-    board = arena.board
+    game, board = arena.game, arena.board
     name, run = _pick(engine, game, board)
     weights = board.sizes if game.weighted else board.unweighted().sizes
     spaces = max(board.workspaces, default=0) if game.weighted else 0
@@ -364,7 +368,7 @@ def least_cost(
     if isinstance(game, RedBlue) and engine == "auto" and not found.complete:
         bound = max(bound, _cuts(game, board, room, began + time_limit))
     return _judged(
-        arena, game, "cost", name, best, bound, began,
+        arena, "cost", name, best, bound, began,
         horizon=found.horizon, states=found.states, message=message, infeasible=found.infeasible,
         room=room,
     )  # fmt: skip
@@ -382,7 +386,6 @@ def _cuts(game: RedBlue, board: Board, room: int, deadline: float) -> int:
 
 def _judged(
     arena: _Arena,
-    game: Game,
     objective: str,
     engine: str,
     strategy: tuple[Any, ...] | None,
@@ -396,7 +399,7 @@ def _judged(
     room: int | None = None,
     deadline: float | None = None,
 ) -> GameResult:
-    trace = None
+    trace, game = None, arena.judged
     if strategy is not None:
         strategy = arena.back(strategy)
         trace = play(game, arena.full, strategy, pebbles=room)

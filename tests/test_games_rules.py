@@ -1,0 +1,234 @@
+"""The rules: each kind of illegal move is rejected with step, move and a sentence of its own."""
+
+from __future__ import annotations
+
+import networkx as nx
+import pytest
+
+from pebble.errors import GraphError, IllegalMove, InvalidArgument
+from pebble.games import (
+    GAMES,
+    Act,
+    Black,
+    BlackWhite,
+    Board,
+    Game,
+    Move,
+    ParallelBlack,
+    ParallelReversible,
+    RedBlue,
+    Reversible,
+    Spooky,
+    Step,
+    make_game,
+    make_graph,
+    place,
+    play,
+    remove,
+)
+
+LINE = Board.of(make_graph("path:3"))
+FORK = Board.of(make_graph("tree:2x1"))  # 0 and 1 are read by 2
+
+
+def move(act: str, node: int, source: int = -1) -> Move:
+    return Move(Act(act), node, source)
+
+
+ILLEGAL = {
+    "place without a predecessor": (
+        Black(), FORK, [place(0), place(2)], 1, "needs a pebble on every predecessor, and '1'",
+    ),
+    "place twice": (Black(), LINE, [place(0), place(0)], 1, "already carries a pebble"),
+    "remove nothing": (Black(), LINE, [remove(1)], 0, "'1' carries no such pebble"),
+    "slide in a game without": (
+        Black(), LINE, [place(0), move("slide", 1, 0)], 1, "sliding is not allowed",
+    ),
+    "slide from elsewhere": (
+        Black(slide=True), LINE, [place(0), move("slide", 2, 0)], 1, "only from a predecessor",
+    ),
+    "slide from nothing": (
+        Black(slide=True), LINE, [move("slide", 1, 0)], 0, "'0' carries no such pebble",
+    ),
+    "slide with a predecessor missing": (
+        Black(slide=True), FORK, [place(0), move("slide", 2, 0)], 1, "and '1' has none",
+    ),
+    "recompute in one-shot": (
+        Black(recompute=False), LINE, [place(0), remove(0), place(0)], 2, "placed only once",
+    ),
+    "place a free input": (Black(free_inputs=True), LINE, [place(0)], 0, "needs no pebble"),
+    "goal not visited": (Black(), LINE, [place(0)], None, "target '2' was never pebbled"),
+    "goal not held": (
+        Black(hold=True), LINE, [place(0), place(1), place(2), remove(2)], None,
+        "target '2' has no pebble at the end",
+    ),
+    "white removed unproved": (
+        BlackWhite(), LINE, [move("white", 1), move("lift", 1)], 1,
+        "removing a white pebble needs a pebble on every predecessor",
+    ),
+    "white left over": (
+        BlackWhite(hold=True), LINE, [move("white", 2)], None, "target '2' has no pebble",
+    ),
+    "board not empty": (
+        BlackWhite(), LINE, [place(0), place(1), place(2)], None, "must end empty",
+    ),
+    "remove irreversibly": (
+        Reversible(), LINE, [place(0), place(1), remove(0), remove(1)], 3,
+        "removing needs a pebble on every predecessor, and '0' has none",
+    ),
+    "garbage left": (
+        Reversible(), LINE, [place(0), place(1), place(2)], None, "is left on '0'",
+    ),
+    "too many ghosts": (
+        Spooky(ghosts=0), LINE, [place(0), move("ghost", 0)], 1, "at most 0 ghosts",
+    ),
+    "ghost of nothing": (Spooky(), LINE, [move("ghost", 0)], 0, "no such pebble"),
+    "restore no ghost": (Spooky(), LINE, [move("restore", 0)], 0, "'0' carries no ghost"),
+    "restore without predecessors": (
+        Spooky(), LINE, [place(0), place(1), move("ghost", 1), remove(0), move("restore", 1)], 4,
+        "restoring a ghost needs a pebble on every predecessor",
+    ),
+    "place on a ghost": (
+        Spooky(), LINE, [place(0), move("ghost", 0), place(0)], 2, "restore it instead",
+    ),
+    "ghost as a predecessor": (
+        Spooky(), LINE, [place(0), move("ghost", 0), place(1)], 2, "and '0' has none",
+    ),
+    "ghost left": (
+        Spooky(), Board.of(make_graph("path:2")), [place(0), place(1), move("ghost", 0)], None,
+        "a ghost is left on '0'",
+    ),
+    "compute an input": (RedBlue(), LINE, [place(0)], 0, "an input is loaded, not computed"),
+    "load what is not stored": (RedBlue(), LINE, [move("load", 1)], 0, "is not in slow memory"),
+    "load twice": (
+        RedBlue(), LINE, [move("load", 0), move("load", 0)], 1, "already carries a red pebble",
+    ),
+    "store what is not there": (RedBlue(), LINE, [move("store", 0)], 0, "is not in fast memory"),
+    "compute with blue inputs": (
+        RedBlue(), LINE, [place(1)], 0, "computing needs a pebble on every predecessor",
+    ),
+    "compute twice in one-shot": (
+        RedBlue(recompute=False), LINE, [move("load", 0), place(1), remove(1), place(1)], 3,
+        "computed only once",
+    ),
+    "output not stored": (
+        RedBlue(), LINE, [move("load", 0), place(1), place(2)], None,
+        "target '2' is not in slow memory",
+    ),
+    "unknown act": (Black(), LINE, [move("load", 0)], 0, "knows only the moves place, remove"),
+    "unknown node": (Black(), LINE, [place(7)], 0, "there is no node 7"),
+    "no move at all": (Black(), LINE, ["place"], 0, "knows only the moves"),
+    "parallel: predecessor placed in the same step": (
+        ParallelBlack(), LINE, [Step((0, 1))], 0, "and '0' has none",
+    ),
+    "parallel: placed twice": (
+        ParallelBlack(), LINE, [Step((0,)), Step((0,))], 1, "already carries a pebble",
+    ),
+    "parallel: nothing to remove": (ParallelBlack(), LINE, [Step((), (0,))], 0, "no such pebble"),
+    "parallel: a node twice": (ParallelBlack(), LINE, [Step((0, 0))], 0, "twice in one step"),
+    "parallel: unknown node": (ParallelBlack(), LINE, [Step((9,))], 0, "there is no node 9"),
+    "parallel: single move": (ParallelBlack(), LINE, [place(0)], 0, "played in steps"),
+    "parallel reversible: predecessor leaves": (
+        ParallelReversible(), LINE, [Step((0,)), Step((1,), (0,))], 1, "toggling",
+    ),
+    "parallel reversible: remove irreversibly": (
+        ParallelReversible(), LINE, [Step((0,)), Step((1,)), Step((), (0,)), Step((), (1,))], 3,
+        "removing needs a pebble on every predecessor",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ILLEGAL)
+def test_illegal_moves(case: str) -> None:
+    game, board, moves, step, sentence = ILLEGAL[case]
+    with pytest.raises(IllegalMove) as caught:
+        play(game, board, moves)
+    text = str(caught.value)
+    assert sentence in text
+    assert text.endswith(".")
+    if step is None:
+        assert f"ends after {len(moves)} moves" in text
+    else:
+        assert text.startswith(f"Step {step}, ")
+
+
+def test_every_sentence_is_its_own() -> None:
+    sentences = {case[4] for case in ILLEGAL.values()}
+    assert len(sentences) >= 30
+
+
+def test_limit_of_pebbles_is_a_rule() -> None:
+    with pytest.raises(IllegalMove, match="Step 1, place 1: 2 pebbles would be .* 1 is the limit"):
+        play(Black(), LINE, [place(0), place(1), place(2)], pebbles=1)
+    with pytest.raises(IllegalMove, match="1 is the limit"):
+        play(ParallelBlack(), FORK, [Step((0, 1)), Step((2,))], pebbles=1)
+
+
+def test_what_a_play_counts() -> None:
+    trace = play(Black(), LINE, [place(0), place(1), remove(0), place(2)])
+    assert trace.pebbles.tolist() == [1, 2, 1, 2]
+    assert (trace.peak, trace.peak_step, trace.time, trace.placements, trace.cost) == (
+        2,
+        1,
+        4,
+        3,
+        3,
+    )
+    moves = [move("load", 0), place(1), remove(0), place(2), move("store", 2)]
+    trace = play(RedBlue(compute=10), LINE, moves)
+    assert (trace.io, trace.cost, trace.placements) == (2, 22, 2)
+    steps = [Step((0, 1)), Step((2,), (0, 1))]
+    assert play(ParallelBlack(), FORK, steps).cost == 3
+    ghostly = [place(0), place(1), move("ghost", 0), place(2), move("restore", 0), remove(1)]
+    assert play(Spooky(), LINE, [*ghostly, remove(0)]).ghosts == 1
+
+
+def test_weights_and_workspace_count() -> None:
+    graph = nx.DiGraph([("a", "b")])
+    graph.nodes["a"].update(size=5, cost=7)
+    graph.nodes["b"].update(size=3, cost=2, workspace=10)
+    trace = play(Black(weighted=True), graph, [place(0), place(1), remove(0)])
+    assert (trace.pebbles.tolist(), trace.cost) == ([5, 18, 3], 9)
+    assert play(Black(), graph, [place(0), place(1)]).peak == 2
+    loads = [move("load", 0), place(1), move("store", 1)]
+    assert play(RedBlue(weighted=True), graph, loads).cost == 8
+
+
+def test_free_inputs_carry_no_weight() -> None:
+    assert play(Black(free_inputs=True), LINE, [place(1), place(2)]).peak == 2
+    assert play(Reversible(free_inputs=True), LINE, [place(1), place(2), remove(1)]).cost == 3
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_games_have_names(name: str) -> None:
+    game = make_game(name)
+    assert isinstance(game, Game)
+    assert make_game(str(game)) == game
+    assert hash(game) == hash(make_game(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("chess", "no game 'chess'; choose one of black, "),
+        ("black/ghosts", "no option 'ghosts'; options are slide"),
+        ("reversible/slide", "has no option 'slide'"),
+        ("spooky/visit", "exactly the targets"),
+    ],
+)
+def test_wrong_names_list_the_choices(name: str, sentence: str) -> None:
+    with pytest.raises(InvalidArgument, match=sentence):
+        make_game(name)
+
+
+def test_boards() -> None:
+    graph = nx.DiGraph([("b", "c"), ("a", "b"), ("a", "d")])
+    board = Board.of(graph)
+    assert {board.names[t] for t in board.targets} == {"c", "d"}
+    assert Board.of(graph, targets=["b"]).targets == (board.index("b"),)
+    with pytest.raises(InvalidArgument, match="has no node 'z'"):
+        Board.of(graph, targets=["z"])
+    with pytest.raises(GraphError, match="cycle"):
+        Board.of(nx.DiGraph([("a", "b"), ("b", "a")]))
+    with pytest.raises(GraphError, match="topological"):
+        Board(names=("a", "b"), preds=((1,), ()), targets=(0,))
