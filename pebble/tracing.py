@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 
 from pebble.compat import Joint, Trace, explain, quiet_capture, trace_forward, trace_joint
+from pebble.draws import split_dropout
 from pebble.ends import Reader
 from pebble.errors import CaptureError, InvalidArgument, PebbleError
 from pebble.forward import Choice, Inputs, Loss, StepGraph, choose
@@ -253,6 +254,7 @@ def _finish(
     choice: Choice,
     loss: Loss | None,
 ) -> Captured:
+    split_dropout(joint.graph_module)
     ends = Reader(step, joint, choice)
     ends.tidy()
     parts = wire(ends.module, ends.ends(), name=type(model).__name__)
