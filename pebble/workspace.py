@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ logger = logging.getLogger("pebble")
 
 DEFAULT_LIMIT_BYTES = 8 * 2**30
 _RETURNED = ("differentiable", "plain")
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 _MARK = "pebble::op"
 _cache: dict[tuple[Any, ...], int] = {}
 
@@ -124,16 +125,14 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _attempt(call: Call, sampler: Sampler) -> Callable[[], Any] | None:
-    """The call with its arguments bound, or None if it cannot run alone."""
+def _execute(call: Call, arguments: Arguments) -> Any:
+    """The call's result, or None if it cannot run alone."""
+    args, kwargs = arguments
     try:
-        args, kwargs = sampler.arguments(call)
-        target: Any = call.node.target
-        target(*args, **kwargs)  # the first run may build caches that later ones find
+        return call.node.target(*args, **kwargs)  # type: ignore[operator]
     except Exception as error:  # whatever an op may raise on arguments it does not like
         logger.info("%s cannot be measured alone: %s", call.node.name, error)
         return None
-    return lambda: target(*args, **kwargs)
 
 
 # -- CPU -----------------------------------------------------------------------------------------
@@ -141,23 +140,21 @@ def _attempt(call: Call, sampler: Sampler) -> Callable[[], Any] | None:
 
 def _peaks_cpu(calls: Sequence[Call], device: str) -> list[int | None]:
     sampler = Sampler(device)
-    ran: list[int] = []
+    ran: list[bool] = []
     with memory_profile() as profile:
-        for i, call in enumerate(calls):
-            run = _attempt(call, sampler)
-            if run is None:
-                continue
+        for call in calls:
+            arguments = sampler.arguments(call)
             with torch.profiler.record_function(_MARK):
-                kept = run()
-            ran.append(i)
+                kept = _execute(call, arguments)
+            ran.append(kept is not None)
             del kept
     events = profile.profiler.kineto_results.events()  # type: ignore[union-attr, unused-ignore]
     marks = sorted((e.start_ns(), e.end_ns()) for e in events if e.name() == _MARK)
     times, sizes = memory_events(profile)
-    peaks: list[int | None] = [None] * len(calls)
-    for i, (start, end) in zip(ran, marks, strict=True):
+    peaks: list[int | None] = []
+    for done, (start, end) in zip(ran, marks, strict=True):
         first, last = np.searchsorted(times, start), np.searchsorted(times, end, side="right")
-        peaks[i] = _peak(sizes[first:last])
+        peaks.append(_peak(sizes[first:last]) if done else None)
     return peaks
 
 
@@ -172,14 +169,14 @@ def _peaks_cuda(calls: Sequence[Call], device: str) -> list[int | None]:
     sampler = Sampler(device)
     peaks: list[int | None] = []
     for call in calls:
-        run = _attempt(call, sampler)
-        if run is None:
+        arguments = sampler.arguments(call)
+        if _execute(call, arguments) is None:  # the first run may build caches that stay
             peaks.append(None)
             continue
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_stats(device)["requested_bytes.all.current"]
-        kept = run()
+        kept = _execute(call, arguments)
         peaks.append(torch.cuda.memory_stats(device)["requested_bytes.all.peak"] - before)
         del kept
     return peaks
