@@ -20,20 +20,19 @@ from pebble.games.families import FAMILIES, graph_of_edges, make_graph
 from pebble.games.frames import frames
 from pebble.games.lines import bennett_strategy, knill_strategy
 from pebble.games.moves import Act, Move, Step, Strategy, place, remove
+from pebble.games.naming import GAMES, make_game
 from pebble.games.netlist import parse_bench, read_bench
 from pebble.games.offload import OffloadTrace, offload_of_strategy, simulate_offload
 from pebble.games.playing import Play, play
+from pebble.games.position import Game
 from pebble.games.rules import (
-    GAMES,
     Black,
     BlackWhite,
-    Game,
     ParallelBlack,
     ParallelReversible,
     RedBlue,
     Reversible,
     Spooky,
-    make_game,
 )
 from pebble.games.search import Found
 from pebble.games.solving import (

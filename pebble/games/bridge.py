@@ -15,7 +15,7 @@ from typing import ClassVar
 from pebble.errors import InvalidSchedule
 from pebble.games.board import Board
 from pebble.games.moves import Act, Move, place, remove
-from pebble.games.rules import BLACK, EMPTY, Broken, Game, Position
+from pebble.games.position import BLACK, EMPTY, Broken, Game, Position
 from pebble.graph import Graph
 from pebble.schedule import Schedule, retention
 

@@ -14,7 +14,7 @@ from typing import Any
 from pebble.games.families import FAMILIES, make_graph
 from pebble.games.frames import LEGEND, frames
 from pebble.games.moves import Step
-from pebble.games.rules import GAMES, make_game
+from pebble.games.naming import GAMES, make_game
 from pebble.games.solving import ENGINES, GameResult, least_cost, least_pebbles, pareto_front
 
 SOLVED, NOT_SOLVED = 0, 1

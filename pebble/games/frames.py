@@ -7,7 +7,8 @@ from typing import Any
 
 from pebble.games.board import Board
 from pebble.games.playing import take_step
-from pebble.games.rules import BLACK, EMPTY, FREE, GHOST, WHITE, Game, Position, RedBlue
+from pebble.games.position import BLACK, EMPTY, FREE, GHOST, WHITE, Game, Position
+from pebble.games.rules import RedBlue
 
 SIGNS = {EMPTY: ".", BLACK: "#", WHITE: "o", GHOST: "~", FREE: "+"}
 LEGEND = {

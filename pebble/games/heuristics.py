@@ -13,7 +13,8 @@ from pebble.games.board import Board
 from pebble.games.downsets import strategy_of_order
 from pebble.games.moves import Act, Move, place, remove
 from pebble.games.playing import play
-from pebble.games.rules import Black, BlackWhite, Game, RedBlue, Reversible
+from pebble.games.position import Game
+from pebble.games.rules import Black, BlackWhite, RedBlue, Reversible
 from pebble.games.search import Found
 
 _EXACT_TARGETS = 16

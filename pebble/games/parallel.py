@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
 from pebble.games.moves import Step
-from pebble.games.rules import Game, ParallelBlack
+from pebble.games.position import Game
+from pebble.games.rules import ParallelBlack
 from pebble.games.search import Found
 
 LIMIT = 12

@@ -11,15 +11,8 @@ import numpy as np
 from pebble.errors import IllegalMove
 from pebble.games.board import Board
 from pebble.games.moves import Move, Step
-from pebble.games.rules import (
-    BLACK,
-    EMPTY,
-    Broken,
-    Game,
-    ParallelBlack,
-    ParallelReversible,
-    Position,
-)
+from pebble.games.position import BLACK, EMPTY, Broken, Game, Position
+from pebble.games.rules import ParallelBlack, ParallelReversible
 from pebble.graph import IntArray
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from pebble.errors import InvalidArgument, PebbleError
 from pebble.games.board import Board
 from pebble.games.frames import positions
-from pebble.games.rules import BLACK, FREE, GHOST, WHITE, Position, RedBlue
+from pebble.games.position import BLACK, FREE, GHOST, WHITE, Position
+from pebble.games.rules import RedBlue
 from pebble.games.solving import GameResult
 
 HELD, AGAIN, OTHER, QUIET = "#1f77b4", "#ff7f0e", "#9467bd", "#dddddd"

@@ -1,118 +1,25 @@
-"""The games: one small rule object each. A rule object says what a move may do to a position."""
+"""The games: one small rule object each. It says what a move may do to a position."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
 from pebble.games.moves import Act, Move
-
-EMPTY, BLACK, WHITE, GHOST, FREE = range(5)
-"""What may lie on a node. Red pebbles are BLACK; FREE marks an input that needs no pebble."""
+from pebble.games.position import BLACK, EMPTY, FREE, GHOST, WHITE, Broken, Game, Position
 
 
-class Broken(Exception):
-    """A rule that a move breaks; `play` adds the step and the move."""
+def _occupied(position: Position, v: int) -> None:
+    if position.on[v] == FREE:
+        raise Broken("a free input needs no pebble")
+    raise Broken("the node already carries a pebble")
 
 
-class Position:
-    """Where the pebbles are, and what has happened so far.
-
-    Attributes
-    ----------
-    on : bytearray, one of EMPTY, BLACK, WHITE, GHOST, FREE for each node
-    blue, seen : bytearray
-        Whether a node is in slow memory, and whether it was ever pebbled.
-    used : int
-        Weight of the pebbles (ghosts and blue ones weigh nothing).
-    extra : int
-        Weight that exists only during the move in hand.
-    cost, io, placements, ghosts : int
-        What the game makes least; loads and stores; computations; ghosts now.
-    """
-
-    __slots__ = (
-        "blue",
-        "board",
-        "cost",
-        "costs",
-        "extra",
-        "ghost_peak",
-        "ghosts",
-        "io",
-        "on",
-        "placements",
-        "preds",
-        "seen",
-        "sizes",
-        "used",
-        "workspaces",
-    )  # fmt: skip
-
-    def __init__(self, board: Board, game: Game) -> None:
-        n = len(board)
-        self.board, self.preds = board, board.preds
-        self.on, self.blue, self.seen = bytearray(n), bytearray(n), bytearray(n)
-        self.used = self.extra = self.cost = self.io = self.placements = 0
-        self.ghosts = self.ghost_peak = 0
-        plain = board if game.weighted else board.unweighted()
-        self.sizes, self.costs = plain.sizes, plain.costs
-        self.workspaces = plain.workspaces if any(plain.workspaces) else None
-
-    def missing(self, node: int) -> int:
-        """A predecessor without a pebble, or -1."""
-        on = self.on
-        for u in self.preds[node]:
-            if on[u] == EMPTY or on[u] == GHOST:
-                return u
-        return -1
-
-    def require_preds(self, node: int, doing: str) -> None:
-        """Raise unless every predecessor carries a pebble."""
-        u = self.missing(node)
-        if u >= 0:
-            raise Broken(
-                f"{doing} needs a pebble on every predecessor, and {self.name(u)} has none"
-            )
-
-    def name(self, node: int) -> str:
-        """The name of a node in quotes."""
-        return repr(self.board.names[node])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Game:
-    """Base of the games.
-
-    Parameters
-    ----------
-    weighted : bool
-        Whether pebbles weigh the sizes of the values and placements cost what the ops cost;
-        otherwise both are 1.
-    """
-
-    weighted: bool = False
-    title: ClassVar[str] = ""
-    cost_name: ClassVar[str] = "moves"
-    parallel: ClassVar[bool] = False
-
-    def __str__(self) -> str:
-        return self.title + ("-weighted" if self.weighted else "")
-
-    def start(self, board: Board) -> Position:
-        """The position before the first move."""
-        return Position(board, self)
-
-    def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
-        """How each act that the game knows changes the position."""
-        raise NotImplementedError
-
-    def unmet(self, position: Position) -> str | None:
-        """What is still missing for the goal; None if it is reached."""
-        raise NotImplementedError
+def _nothing_there(position: Position, v: int) -> None:
+    raise Broken(f"{position.name(v)} carries no such pebble")
 
 
 def _unseen(position: Position) -> str | None:
@@ -237,16 +144,6 @@ class Black(Game):
             if position.on[t] == EMPTY:
                 return f"target {position.name(t)} has no pebble at the end"
         return None
-
-
-def _occupied(position: Position, v: int) -> None:
-    if position.on[v] == FREE:
-        raise Broken("a free input needs no pebble")
-    raise Broken("the node already carries a pebble")
-
-
-def _nothing_there(position: Position, v: int) -> None:
-    raise Broken(f"{position.name(v)} carries no such pebble")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -585,54 +482,3 @@ class ParallelReversible(Game):
     def unmet(self, position: Position) -> str | None:
         """A target without its pebble, or a pebble elsewhere."""
         return _not_exactly_targets(position)
-
-
-_WORDS: dict[str, dict[str, Any]] = {
-    "slide": {"slide": True}, "noslide": {"slide": False},
-    "recompute": {"recompute": True}, "oneshot": {"recompute": False},
-    "visit": {"hold": False}, "final": {"hold": True}, "persistent": {"hold": True},
-    "weighted": {"weighted": True}, "free-inputs": {"free_inputs": True},
-}  # fmt: skip
-GAMES: dict[str, type[Game]] = {
-    game.title: game
-    for game in (
-        Black, BlackWhite, Reversible, Spooky, RedBlue, ParallelBlack, ParallelReversible
-    )
-}  # fmt: skip
-
-
-def make_game(name: str) -> Game:
-    """The game of a convention's name: a title and words, separated by slashes.
-
-    Words are slide, noslide, recompute, oneshot, visit, final, persistent, weighted,
-    free-inputs, and for spooky the number of ghosts.
-
-    Raises
-    ------
-    InvalidArgument
-        If the game or a word is unknown; lists the choices.
-
-    Examples
-    --------
-    >>> make_game("black/slide/oneshot/visit").slide
-    True
-    >>> str(make_game("reversible"))
-    'reversible/persistent'
-    """
-    title, *words = name.split("/")
-    if title.endswith("-weighted"):
-        title, words = title.removesuffix("-weighted"), [*words, "weighted"]
-    game = GAMES.get(title)
-    if game is None:
-        raise InvalidArgument(f"There is no game {title!r}; choose one of {', '.join(GAMES)}.")
-    options: dict[str, Any] = {}
-    known = {field.name for field in fields(game)}
-    for word in words:
-        option = {"ghosts": int(word)} if word.isdecimal() else _WORDS.get(word, {word: True})
-        if not known.issuperset(option) and not (word == "persistent" and game.parallel):
-            raise InvalidArgument(
-                f"The game {title!r} has no option {word!r}; options are "
-                f"{', '.join(w for w, o in _WORDS.items() if known.issuperset(o))}."
-            )
-        options.update({k: v for k, v in option.items() if k in known})
-    return game(**options)

@@ -11,7 +11,8 @@ import numpy as np
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
 from pebble.games.moves import Act, Move
-from pebble.games.rules import Black, BlackWhite, Game, RedBlue, Reversible, Spooky
+from pebble.games.position import Game
+from pebble.games.rules import Black, BlackWhite, RedBlue, Reversible, Spooky
 
 LIMIT = 64
 _CHUNK = 20_000

@@ -13,11 +13,13 @@ from pebble.games.downsets import least_working_set, search_orders
 from pebble.games.moves import Move, Step
 from pebble.games.parallel import search_steps
 from pebble.games.playing import Play, play
-from pebble.games.rules import Black, Game, ParallelBlack, RedBlue, Reversible
+from pebble.games.position import Game
+from pebble.games.rules import Black, ParallelBlack, RedBlue, Reversible
 from pebble.games.search import LIMIT, Found, search
 from pebble.solver import Status
 
 _ANY = 1 << 62
+_POLISH = 100_000
 Engine = Callable[..., Found]
 """``engine(game, board, pebbles, *, optimal, deadline, horizon, seed) -> Found``."""
 
@@ -304,6 +306,8 @@ def least_pebbles(
             if best is None:
                 best = _constructed(game, board, _ANY, began + time_limit, seed)
             break
+    if name == "search" and best is not None and low >= high and not game.parallel:
+        best = _polished(game, board, high, best, deadline)
     return _judged(
         arena, "pebbles", name, best, min(low, high) if best is not None else low, began,
         horizon=scope, states=states, message=message, deadline=deadline,
@@ -320,6 +324,16 @@ def _constructed(
         ).strategy
     except InvalidArgument:
         return None
+
+
+def _polished(
+    game: Game, board: Board, pebbles: int, strategy: tuple[Any, ...], deadline: float
+) -> tuple[Any, ...]:
+    """A cheaper strategy with as many pebbles, if a short search finds one."""
+    if isinstance(game, Black) and not game.recompute:
+        return strategy
+    found = search(game, board, pebbles, deadline=deadline, max_states=_POLISH)
+    return found.strategy or strategy
 
 
 def least_cost(

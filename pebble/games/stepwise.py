@@ -14,10 +14,10 @@ from typing import Any
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
 from pebble.games.moves import Act, Move, Step, place, remove
+from pebble.games.position import Game
 from pebble.games.rules import (
     Black,
     BlackWhite,
-    Game,
     ParallelBlack,
     ParallelReversible,
     RedBlue,

@@ -1,0 +1,68 @@
+"""Games by name: ``black/slide/oneshot/visit`` and the like."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from pebble.errors import InvalidArgument
+from pebble.games.position import Game
+from pebble.games.rules import (
+    Black,
+    BlackWhite,
+    ParallelBlack,
+    ParallelReversible,
+    RedBlue,
+    Reversible,
+    Spooky,
+)
+
+_WORDS: dict[str, dict[str, Any]] = {
+    "slide": {"slide": True}, "noslide": {"slide": False},
+    "recompute": {"recompute": True}, "oneshot": {"recompute": False},
+    "visit": {"hold": False}, "final": {"hold": True}, "persistent": {"hold": True},
+    "weighted": {"weighted": True}, "free-inputs": {"free_inputs": True},
+}  # fmt: skip
+GAMES: dict[str, type[Game]] = {
+    game.title: game
+    for game in (
+        Black, BlackWhite, Reversible, Spooky, RedBlue, ParallelBlack, ParallelReversible
+    )
+}  # fmt: skip
+
+
+def make_game(name: str) -> Game:
+    """The game of a convention's name: a title and words, separated by slashes.
+
+    Words are slide, noslide, recompute, oneshot, visit, final, persistent, weighted,
+    free-inputs, and for spooky the number of ghosts.
+
+    Raises
+    ------
+    InvalidArgument
+        If the game or a word is unknown; lists the choices.
+
+    Examples
+    --------
+    >>> make_game("black/slide/oneshot/visit").slide
+    True
+    >>> str(make_game("reversible"))
+    'reversible/persistent'
+    """
+    title, *words = name.split("/")
+    if title.endswith("-weighted"):
+        title, words = title.removesuffix("-weighted"), [*words, "weighted"]
+    game = GAMES.get(title)
+    if game is None:
+        raise InvalidArgument(f"There is no game {title!r}; choose one of {', '.join(GAMES)}.")
+    options: dict[str, Any] = {}
+    known = {field.name for field in fields(game)}
+    for word in words:
+        option = {"ghosts": int(word)} if word.isdecimal() else _WORDS.get(word, {word: True})
+        if not known.issuperset(option) and not (word == "persistent" and game.parallel):
+            raise InvalidArgument(
+                f"The game {title!r} has no option {word!r}; options are "
+                f"{', '.join(w for w, o in _WORDS.items() if known.issuperset(o))}."
+            )
+        options.update({k: v for k, v in option.items() if k in known})
+    return game(**options)
