@@ -262,10 +262,12 @@ class _Bench:
     ) -> None:
         self.model = model
         self.captured = captured
-        self.args, self.kwargs, self.seed = args, kwargs, seed
+        self.seed = seed
         if "kwargs['use_cache']" in captured.state.constants:  # eager, too, runs without a cache
-            self.kwargs = {"use_cache": captured.state.constants["kwargs['use_cache']"]} | kwargs
-        leaves = pytree.tree_leaves((args, kwargs))
+            kwargs = {"use_cache": captured.state.constants["kwargs['use_cache']"]} | kwargs
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        leaves = _all_distinct(leaves)
+        self.args, self.kwargs = pytree.tree_unflatten(leaves, spec)
         self.inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         self.held = [*model.parameters(), *model.buffers()]
         self.differentiated = [
@@ -279,13 +281,13 @@ class _Bench:
         """Leave gradients, contents and the random state as they were."""
         before = [t.grad for t in self.differentiated]
         devices = [self.device] if self.device.type == "cuda" else []
-        try:
-            with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices):
+            try:
                 yield
-        finally:
-            self.reset()
-            for tensor, grad in zip(self.differentiated, before):
-                tensor.grad = grad
+            finally:
+                self.reset()
+                for tensor, grad in zip(self.differentiated, before):
+                    tensor.grad = grad
 
     def reset(self) -> None:
         """No gradients, first contents, the seed's random state."""
@@ -364,6 +366,17 @@ class _Bench:
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _all_distinct(leaves: list[Any]) -> list[Any]:
+    """The inputs with a copy where a tensor occurs again: a plan counts each input."""
+    seen: set[int] = set()
+    made = []
+    for leaf in leaves:
+        twin = isinstance(leaf, torch.Tensor) and id(leaf) in seen
+        seen.add(id(leaf))
+        made.append(leaf.detach().clone().requires_grad_(leaf.requires_grad) if twin else leaf)
+    return made
 
 
 def loss_of(captured: Captured, output: Any) -> torch.Tensor:
