@@ -26,6 +26,7 @@ from pebble.solvers._kernels import (
     first_reader,
     inputs_ready,
     insert,
+    last_reader,
     move,
     next_reader,
     note,
@@ -38,6 +39,9 @@ from pebble.solvers._kernels import (
 SPREAD_EVERY = 1 << 17
 """Trials between two even spreads of the executions over the slots."""
 _NEAR = 64
+"""Slots that a nearby move goes at most."""
+_CLOSE = 6
+"""Slots: what is read again so soon is not worth computing again."""
 _ROOM = 200
 
 
@@ -209,6 +213,14 @@ def _run_again(net, board, op, before):  # type: ignore[no-untyped-def]
 
 
 @_compile
+def _gap(net, board, value, slot):  # type: ignore[no-untyped-def]
+    """Slots between `slot` and what read or made `value` last before it."""
+    maker = net.producer[value]
+    made = board.at[maker, copy_before(board, maker, slot)]
+    return slot - last_reader(net, board, value, made, slot)
+
+
+@_compile
 def try_add(net, board, chain):  # type: ignore[no-untyped-def]
     """Compute an input of some execution again right before it.
 
@@ -224,6 +236,8 @@ def try_add(net, board, chain):  # type: ignore[no-untyped-def]
     if net.pinned[value]:
         return False
     maker = net.producer[value]
+    if _gap(net, board, value, slot) <= _CLOSE:
+        return False
     at = _run_again(net, board, maker, slot)
     if at < 0:
         return False
@@ -234,11 +248,10 @@ def try_add(net, board, chain):  # type: ignore[no-untyped-def]
         for j in range(net.in_ptr[op], net.in_ptr[op + 1]):
             value = net.in_val[j]
             maker = net.producer[value]
-            if net.pinned[value]:
+            if net.pinned[value] or not net.repeat[maker] or below(board, 256) >= chain:
                 continue
-            copy = copy_before(board, maker, at)
-            dead = board.end[value, copy] == at and at - board.at[maker, copy] > _NEAR // 2
-            if dead and below(board, 256) < chain:
+            kept = board.end[value, copy_before(board, maker, at)] > at
+            if not kept and _gap(net, board, value, at) > _CLOSE:
                 _run_again(net, board, maker, at)
     return True
 
@@ -305,6 +318,15 @@ def sweep_idle(net, board):  # type: ignore[no-untyped-def]
 # -- cooling --------------------------------------------------------------------------------------
 
 
+@_compile
+def _adjust(weights, share):  # type: ignore[no-untyped-def]
+    """Raise the price of excess while the budget is never met, lower it while it is met often."""
+    if share == 0.0:
+        weights[1] *= 1.08
+    elif share > 0.4:
+        weights[1] *= 0.95
+
+
 @_entry
 def anneal_chunk(net, board, first, last, total, heat, weights, mix, drop):  # type: ignore[no-untyped-def]
     """Run the trials `first` to `last` of a cooling run of `total`.
@@ -314,7 +336,8 @@ def anneal_chunk(net, board, first, last, total, heat, weights, mix, drop):  # t
     heat : float array, shape (2,)
         Temperature at the start and at the end; it falls geometrically.
     weights : float array, shape (2,)
-        What one unit of cost and one byte of excess weigh.
+        What one unit of cost and one byte of excess weigh. In the second half of the run the
+        price of excess is adjusted, so that the search ends at the edge of the budget.
     mix : int array, shape (3,)
         Chances, of 256: of an add, of a remove, and of a chain link in an add.
     drop : float
@@ -324,10 +347,17 @@ def anneal_chunk(net, board, first, last, total, heat, weights, mix, drop):  # t
     number = board.number
     fall = log(heat[1] / heat[0])
     warmth = heat[0]
+    block = max(total // 512, 512)
+    within = 0
     adds, removes = mix[0], mix[0] + mix[1]
     for trial in range(first, last):
         if trial & 255 == 0:
             warmth = heat[0] * 2.718281828459045 ** (fall * trial / total)
+        if trial % block == block - 1:
+            if 2 * trial > total:
+                _adjust(weights, within / block)
+            within = 0
+        within += number[EXCESS] == 0
         if trial & (SPREAD_EVERY - 1) == SPREAD_EVERY - 1:
             spread(net, board)
         cost, excess = number[COST], number[EXCESS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +129,7 @@ def cool(
     cooling: Cooling,
     *,
     deadline: float = float("inf"),
-    found: Callable[[Order, int], None] | None = None,
+    enough: int = 0,
 ) -> Outcome:
     """Anneal from `order`.
 
@@ -137,8 +137,8 @@ def cool(
     ----------
     deadline : float
         On `time.perf_counter`; looked at after every `CHUNK` trials.
-    found : callable, optional
-        Called with an order within the budget and its cost whenever a chunk has improved.
+    enough : int
+        The objective at which to stop.
     """
     board = board_of(net, order, problem.budget, cooling.seed)
     heat = np.array([cooling.hot, cooling.cold])
@@ -151,7 +151,8 @@ def cool(
     mix = np.array([cooling.adds, cooling.removes, cooling.chain], np.int64)
     if board.number[EXCESS] == 0:
         kernel.record(board)
-    done, known = 0, -1
+    aim = kernel.BEST_PEAK if cooling.drop > 0 else kernel.BEST
+    done = 0
     while done < cooling.trials and time.perf_counter() < deadline:
         if board.number[LENGTH] > 0.75 * len(board.slot):
             board = _roomier(net, board)
@@ -160,10 +161,8 @@ def cool(
             net, board, done, last, cooling.trials, heat, weights, mix, cooling.drop
         )
         done = last
-        best = int(board.number[BEST_LENGTH])
-        if found is not None and best and int(board.number[kernel.BEST]) != known:
-            known = int(board.number[kernel.BEST])
-            found(tuple(board.best[:best].tolist()), known)
+        if board.number[BEST_LENGTH] and board.number[aim] <= enough:
+            break
     return _outcome(net, board, done, cooling.drop > 0)
 
 

@@ -194,7 +194,9 @@ class Search:
     def _cool(self, net: Net, order: Order, cooling: Cooling) -> Outcome:
         from pebble.solvers._cooling import cool
 
-        return cool(self.problem, net, order, cooling, deadline=self.deadline)
+        return cool(
+            self.problem, net, order, cooling, deadline=self.deadline, enough=self.target or 0
+        )
 
     def _take(self, outcomes: list[Outcome], seconds: float) -> None:
         self.rounds += 1
@@ -250,13 +252,13 @@ class Search:
             order = tuple(range(len(self.problem.graph.ops)))
         hot = 10 ** rng.uniform(-3, -1)
         cold = min(10 ** rng.uniform(-5, -3), hot / 10)
-        return order, self._cooling(rng, trials, hot, cold, 10 ** rng.uniform(-1, 1))
+        return order, self._cooling(rng, trials, hot, cold, 10 ** rng.uniform(-1.5, 1))
 
     def _from_best(self, rng: np.random.Generator, trials: int) -> tuple[Order, Cooling]:
         assert self.best is not None
-        hot = 10 ** rng.uniform(-1, 1) / len(self.problem.graph.ops)
+        hot = 10 ** rng.uniform(-1.5, 0.7) / len(self.problem.graph.ops)
         cold = hot * 10 ** rng.uniform(-2.5, -1)
-        return self.best, self._cooling(rng, trials, hot, cold, 10 ** rng.uniform(-0.5, 1.5))
+        return self.best, self._cooling(rng, trials, hot, cold, 10 ** rng.uniform(-2, 1))
 
     @staticmethod
     def _cooling(
@@ -264,7 +266,7 @@ class Search:
     ) -> Any:
         from pebble.solvers._cooling import Cooling
 
-        adds = int(rng.integers(12, 70))
+        adds = int(rng.integers(12, 90))
         return Cooling(
             trials=trials,
             hot=hot,
@@ -272,6 +274,6 @@ class Search:
             penalty=penalty,
             adds=adds,
             removes=int(adds * rng.uniform(1.0, 1.7)),
-            chain=int(rng.choice([0, 64, 128, 200])),
+            chain=int(rng.choice([0, 96, 160, 224])),
             seed=int(rng.integers(2**62)),
         )
