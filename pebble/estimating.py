@@ -180,7 +180,7 @@ def estimate(
         found = make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
         with _autocast(found.tensors(), autocast):
             captured = capture(model, found.args, found.kwargs, loss=loss)
-    memory = step_memory(captured, optimizer=optimizer, implementation=implementation)
+    memory = step_memory(captured, optimizer=optimizer, implementation=implementation, model=model)
     memory = _with_state(memory, captured, optimizer, implementation, state_dtype, master_weights)
     resident = dict(memory.kinds)
     state = {"optimizer state": resident.pop("optimizer state", 0)}

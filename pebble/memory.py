@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from pebble.optimizers import OptimizerMemory, Weight, optimizer_memory
 
@@ -74,6 +75,7 @@ def step_memory(
     *,
     optimizer: str | torch.optim.Optimizer | None = None,
     implementation: str | None = None,
+    model: nn.Module | None = None,
 ) -> StepMemory:
     """What a captured step keeps besides activations.
 
@@ -84,6 +86,9 @@ def step_memory(
         None: no state and no optimizer step.
     implementation : "for-loop", "foreach" or "fused", optional
         How torch's optimizer walks over the parameters; default: what torch picks on the device.
+    model : nn.Module, optional
+        The model that was captured: then parameters and buffers that the step does not touch
+        count as well, and an optimizer object's state is that of the trained parameters alone.
 
     Raises
     ------
@@ -95,6 +100,7 @@ def step_memory(
         [_weight(slot) for slot in trainable(captured)],
         device=captured.device,
         implementation=implementation,
+        trained=None if model is None else _trained(captured, model),
     )
     kinds = dict.fromkeys(_KINDS.values(), 0)
     seen: set[int] = set()
@@ -103,6 +109,8 @@ def step_memory(
         if slot.kind.value in _KINDS and value not in seen:
             seen.add(value)
             kinds[_KINDS[slot.kind.value]] += captured.graph.values[value].size
+    for kind, size in ({} if model is None else _idle(captured, model)).items():
+        kinds[kind] += size
     kinds["optimizer state"] = memory.state
     kinds["library workspace"] = library_workspace(captured.device)
     return StepMemory(
@@ -121,6 +129,36 @@ def trainable(captured: Captured) -> list[Slot]:
         for slot in captured.slots
         if slot.kind.value == "parameter" and captured.gradients.get(slot.node) is not None
     ]
+
+
+def _trained(captured: Captured, model: nn.Module) -> frozenset[int]:
+    """Identities of the model's parameters that get a gradient."""
+    names = {name for slot in trainable(captured) for name in (slot.name, *slot.aliases)}
+    named = model.named_parameters(remove_duplicate=False)
+    return frozenset(id(parameter) for name, parameter in named if name in names)
+
+
+def _idle(captured: Captured, model: nn.Module) -> dict[str, int]:
+    """Bytes of the model's parameters and buffers that the captured step does not touch."""
+    touched = {name for slot in captured.slots for name in (slot.name, *slot.aliases)}
+    held: dict[str, list[tuple[str, torch.Tensor]]] = {
+        "parameters": [*model.named_parameters(remove_duplicate=False)],
+        "buffers": [*model.named_buffers(remove_duplicate=False)],
+    }
+    seen = {
+        tensor.untyped_storage()._cdata
+        for named in held.values()
+        for name, tensor in named
+        if name in touched
+    }
+    found = dict.fromkeys(held, 0)
+    for kind, named in held.items():
+        for _, tensor in named:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in seen:
+                seen.add(storage._cdata)
+                found[kind] += storage.nbytes()
+    return found
 
 
 def _weight(slot: Slot) -> Weight:

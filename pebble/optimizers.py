@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -85,6 +85,7 @@ def optimizer_memory(
     *,
     device: str = "cpu",
     implementation: str | None = None,
+    trained: Container[int] | None = None,
 ) -> OptimizerMemory:
     """Memory of an optimizer over these trainable parameters.
 
@@ -101,6 +102,8 @@ def optimizer_memory(
     device : str
     implementation : "for-loop", "foreach" or "fused", optional
         Default: what torch picks on the device (foreach on CUDA, for-loop on the CPU).
+    trained : container of int, optional
+        ``id`` of those parameters of an optimizer object that get a gradient; default all.
 
     Raises
     ------
@@ -119,7 +122,8 @@ def optimizer_memory(
     if optimizer is None:
         return NO_OPTIMIZER
     if isinstance(optimizer, torch.optim.Optimizer):
-        return _of_object(optimizer, device, None if implementation is None else way)
+        chosen = None if implementation is None else way
+        return _of_object(optimizer, device, chosen, trained)
     if not isinstance(optimizer, str) or optimizer.lower() not in OPTIMIZERS:
         raise InvalidArgument(
             f"Optimizer {optimizer!r} is not known; choose one of {', '.join(OPTIMIZERS)}, pass a "
@@ -228,13 +232,16 @@ def _torch(make: type[torch.optim.Optimizer], **options: Any) -> Callable[..., O
 
 
 def _of_object(
-    optimizer: torch.optim.Optimizer, device: str, chosen: Implementation | None
+    optimizer: torch.optim.Optimizer,
+    device: str,
+    chosen: Implementation | None,
+    trained: Container[int] | None,
 ) -> OptimizerMemory:
     """An optimizer's existing state, and what a twin over tensors without memory shows."""
     name = type(optimizer).__name__
     existing = state_bytes(optimizer, (torch.device(device).type,))
     try:
-        twin, way = _twin(optimizer, device, chosen)
+        twin, way = _twin(optimizer, device, chosen, trained)
         memory = _stepped(twin, name, device, way)
     except Exception as error:  # a third party's optimizer may need anything
         if not existing:
@@ -248,7 +255,10 @@ def _of_object(
 
 
 def _twin(
-    optimizer: torch.optim.Optimizer, device: str, chosen: Implementation | None
+    optimizer: torch.optim.Optimizer,
+    device: str,
+    chosen: Implementation | None,
+    trained: Container[int] | None,
 ) -> tuple[torch.optim.Optimizer, Implementation]:
     """An optimizer of the same class and options over parameters without memory."""
     make = type(optimizer)
@@ -258,8 +268,11 @@ def _twin(
     groups = []
     for group in optimizer.param_groups:
         options = {k: v for k, v in group.items() if k in accepted and k != "params"}
-        weights = [Weight(tuple(p.shape), p.dtype, p.stride()) for p in group["params"]]
-        metas = [w.meta() for w, p in zip(weights, group["params"]) if p.requires_grad]
+        metas = [
+            Weight(tuple(p.shape), p.dtype, p.stride()).meta()
+            for p in group["params"]
+            if p.requires_grad and (trained is None or id(p) in trained)
+        ]
         groups.append({**options, **fixed, "params": metas})
     options = {k: v for k, v in optimizer.defaults.items() if k in accepted}
     return make(groups, **{**options, **fixed}), way

@@ -54,14 +54,15 @@ def trained(request: pytest.FixtureRequest) -> tuple[nn.Module, Captured]:
 
 def measured_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
     """State after three steps, and the most that a step held beyond parameters and gradients."""
-    state = worst = 0
-    for _ in range(3):
-        for parameter in model.parameters():
-            parameter.grad = torch.randn_like(parameter)
-        trace = trace_memory(optimizer.step)
-        worst = max(worst, state + trace.peak)
-        state += int(trace.live[-1]) if len(trace.live) else 0
-    return state, worst
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+
+    def steps() -> None:
+        for _ in range(3):
+            optimizer.step()
+
+    trace = trace_memory(steps)
+    return int(trace.live[-1]) if len(trace.live) else 0, trace.peak
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -102,6 +103,26 @@ def test_frozen_parameters_have_neither_gradient_nor_state() -> None:
     assert memory.kinds["parameters"] == 4 * (2550 + 500)
     assert memory.gradients == 4 * 500
     assert memory.kinds["optimizer state"] == 2 * 4 * 500 + 4
+
+
+def test_what_the_step_does_not_touch_is_there_too() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Linear(10, 10), nn.Linear(10, 10)
+            self.register_buffer("table", torch.ones(100))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)
+
+    model = Model()
+    captured = capture(model, (torch.randn(3, 10),))
+    optimizer = torch.optim.Adam(model.parameters())
+    memory = step_memory(captured, optimizer=optimizer, model=model)
+    assert memory.kinds["parameters"] == 2 * 440
+    assert memory.kinds["buffers"] == 400
+    assert memory.gradients == 440
+    assert memory.kinds["optimizer state"] == 2 * 440 + 8, "no gradient, no state"
 
 
 def test_outputs_that_the_caller_holds_count_in_the_optimizer_step() -> None:
