@@ -75,8 +75,10 @@ class Wiring:
     value_source: tuple[fx.Node, ...]
 
 
-def wire(joint: fx.GraphModule, ends: Ends, *, name: str) -> Wiring:
+def wire(joint: fx.GraphModule, ends: Ends, *, name: str, loss_outside: bool = False) -> Wiring:
     """The pebble Graph of a joint graph, in the joint graph's own order.
+
+    With `loss_outside` the caller computes the loss: it and its root gradient are a value more.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def wire(joint: fx.GraphModule, ends: Ends, *, name: str) -> Wiring:
     before, after = _halves(joint.graph, ends)
     for node in before:
         builder.add(node, Phase.FORWARD)
-    boundary = builder.boundary()
+    boundary = builder.boundary(loss_outside)
     for node in after:
         builder.add(node, Phase.BACKWARD)
     graph = Graph(builder.ops, builder.finished_values(), name=name, boundary=boundary)
@@ -187,10 +189,12 @@ class _Builder:
         if node in self.ends.overwritten:
             self.stale.add(node)
 
-    def boundary(self) -> int:
+    def boundary(self, loss_outside: bool) -> int:
         reads = [self.value_of[node] for node in self.ends.handed]
         reads += [] if self.turn is None else [self.turn]
         made = [self._value(node, node.meta["val"])[0] for node in self.ends.tangents]
+        if loss_outside:
+            made.append(self._outside_loss())
         self.ops.append(
             Op(
                 "boundary", 0, tuple(dict.fromkeys(reads)), tuple(made),
@@ -200,13 +204,20 @@ class _Builder:
         self.op_nodes.append(())
         return len(self.ops) - 1
 
+    def _outside_loss(self) -> int:
+        first = self.ends.tangents[0]
+        size = 2 * first.meta["val"].itemsize
+        self.values.append(Value("loss", size, pinned=True, spec="loss and root gradient"))
+        self.source.append(first)
+        return len(self.values) - 1
+
     def finished_values(self) -> list[Value]:
         pinned = {
             self.value_of[node]
             for node in (*self.ends.kept, *self.ends.gradients, *self.ends.tangents)
         }
         return [
-            Value(v.name, v.size, v.external, i in pinned and not v.external, v.spec)
+            Value(v.name, v.size, v.external, v.pinned or (i in pinned and not v.external), v.spec)
             for i, v in enumerate(self.values)
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -83,6 +83,9 @@ def trace_step(
     found = make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
     captured = capture(model, found.args, found.kwargs, loss=loss)
     memory = step_memory(captured, optimizer=optimizer)
+    resident = Resident(memory.kinds, memory.optimizer_step_peak)
+    resident = _with_kind(resident, "parameters", model.parameters())
+    resident = _with_kind(resident, "buffers", model.buffers())
     times = op_costs(captured, costs) if isinstance(costs, str) else list(costs)
     workspaces = measure_workspaces(captured)
     return Step(
@@ -94,7 +97,7 @@ def trace_step(
             costs=times if len(times) == len(captured.graph.ops) else None,
             workspaces=workspaces.bytes,
         ),
-        resident=_with_inputs(Resident(memory.kinds, memory.optimizer_step_peak), found),
+        resident=_with_inputs(resident, found),
         workspace_measured=workspaces.measured,
         origin={
             "model": type(model).__name__,
@@ -113,8 +116,13 @@ def trace_step(
 
 def _with_inputs(resident: Resident, inputs: Inputs) -> Resident:
     """Inputs by their storages, each once: token ids are often their own labels."""
-    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in inputs.tensors()}
+    return _with_kind(resident, "inputs", inputs.tensors())
+
+
+def _with_kind(resident: Resident, kind: str, tensors: Iterable[torch.Tensor]) -> Resident:
+    """The bytes of one kind by real storages, also of those that the graph does not read."""
+    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
     there = sum(sizes.values())
-    less = resident.kinds.get("inputs", 0) - there
+    more = there - resident.kinds.get(kind, 0)
     peak = resident.optimizer_step_peak
-    return Resident({**resident.kinds, "inputs": there}, peak - less if peak else 0)
+    return Resident({**resident.kinds, kind: there}, peak + more if peak else 0)

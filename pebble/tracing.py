@@ -257,7 +257,8 @@ def _finish(
     split_dropout(joint.graph_module)
     ends = Reader(step, joint, choice)
     ends.tidy()
-    parts = wire(ends.module, ends.ends(), name=type(model).__name__)
+    outside = loss is not None or any(slot.node.meta["val"].dim() for slot in ends.tangents)
+    parts = wire(ends.module, ends.ends(), name=type(model).__name__, loss_outside=outside)
     device = next((str(t.device) for t in step.tensors), "cpu")
     return Captured(
         joint=ends.module,

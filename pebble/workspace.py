@@ -199,17 +199,18 @@ def _loss_workspace(captured: Captured, limit_bytes: int) -> int | None:
         return None
     sampler = Sampler(captured.device)
     tensors = [sampler.tensor(like) for like in likes]
-    leaves = [tensors[i].requires_grad_() for i in roots]
+    anchor = torch.zeros((), requires_grad=True)
 
     def run() -> Any:
-        first = leaves[0] if leaves[0].dim() == 0 else leaves[0].sum()
-        loss = first if captured.loss is None else captured.loss(captured.rebuild(tensors))
-        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-        return loss, [
-            # Where the loss hands over another layout, the step makes a copy in its own.
-            g if g is not None and g.stride() == like.stride() else torch.empty_like(like)
-            for g, like in zip(gradients, leaves)
-        ]
+        handed = list(tensors)
+        for i, root in zip(roots, _Handover.apply(anchor, *(tensors[i] for i in roots))):
+            handed[i] = root
+        first = handed[roots[0]]
+        if captured.loss is not None:
+            loss = captured.loss(captured.rebuild(handed))
+        else:
+            loss = first if first.dim() == 0 else first.sum()
+        loss.backward()
 
     try:
         with quiet_state(captured.device), torch.enable_grad(), _no_collection():
@@ -218,5 +219,22 @@ def _loss_workspace(captured: Captured, limit_bytes: int) -> int | None:
         logger.info("The loss cannot be measured alone: %s", error)
         return None
     assert captured.graph.boundary is not None
-    tangents = captured.graph.ops[captured.graph.boundary].outputs
-    return max(peak - sum(captured.graph.values[v].size for v in tangents), 0)
+    made = captured.graph.ops[captured.graph.boundary].outputs
+    return max(peak - sum(captured.graph.values[v].size for v in made), 0)
+
+
+class _Handover(torch.autograd.Function):
+    """Outputs whose gradients are taken as a planned step takes them: in the outputs' layout."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: torch.Tensor, *outputs: torch.Tensor) -> Any:
+        ctx.strides = [t.stride() for t in outputs]
+        return tuple(t.detach() for t in outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *tangents: torch.Tensor) -> tuple[None, ...]:
+        taken = [
+            t if t.stride() == stride else torch.empty_strided(t.shape, stride, dtype=t.dtype)
+            for t, stride in zip(tangents, ctx.strides)
+        ]
+        return (None,) * (len(taken) + 1)
