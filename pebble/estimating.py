@@ -253,7 +253,8 @@ def _moments(
         moments.extend(Moment(phase, first, {**kept, **kinds}) for phase, kinds in live.items())
         if steps:
             kinds = {**resident, **state, "outputs": memory.outputs}
-            kinds.pop("accumulated gradients", None)
+            for gone in ("accumulated gradients", "unpacked weight"):
+                kinds.pop(gone, None)
             if ddp != Buckets.VIEWS:
                 kinds["gradients"] = memory.gradients
             kinds["optimizer temporaries"] = memory.optimizer.temporaries

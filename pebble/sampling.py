@@ -112,6 +112,9 @@ class Sampler:
         self, like: torch.Tensor, limit: int | None, used: dict[torch.dtype, int]
     ) -> torch.Tensor:
         extent = _extent(like)
+        if limit is not None and like.dtype is torch.bool:  # a mask of all, the most it can take
+            whole = torch.ones(extent, dtype=torch.bool, device=self.device)
+            return whole.as_strided(like.shape, like.stride())
         if limit is not None and not like.is_floating_point():
             whole = torch.randint(0, max(limit, 1), (extent,), generator=self.generator)
             flat = whole.to(self.device, like.dtype)

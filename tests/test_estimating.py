@@ -151,6 +151,7 @@ def test_quantised_base(adapted: tuple[Any, Any, Any]) -> None:
     assert before["parameters"] - after["parameters"] == saved
     assert after["unpacked weight"] == 2 * 256 * 512
     assert before["activations"] == after["activations"]
+    assert "unpacked weight" not in packed.moment("optimizer step").kinds
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert packed.moment("optimizer step").kinds["gradients"] == 2 * trained
 

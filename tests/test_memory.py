@@ -36,7 +36,6 @@ def perceptron(dtype: torch.dtype = torch.float32) -> nn.Module:
 MODELS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "perceptron": (perceptron, (8, 300)),
     "bf16": (lambda: perceptron(torch.bfloat16), (8, 300)),
-    "deep": (lambda: nn.Sequential(*[nn.Linear(64, 64) for _ in range(20)]), (4, 64)),
     "convolution": (
         lambda: nn.Sequential(nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.Flatten()),
         (4, 3, 8, 8),

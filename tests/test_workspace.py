@@ -55,6 +55,10 @@ def indexing(weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return weight[rows].index_put((rows % 7,), torch.ones(16))
 
 
+def masking(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return (x * weight).index_put((x > -100,), torch.zeros(()))
+
+
 def normalised(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return F.relu(F.batch_norm(x * weight, None, None, training=True)).softmax(-1)
 
@@ -65,6 +69,7 @@ STEPS: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
     "language": (lambda: Function(language, 50, 16), (torch.arange(50).repeat(4),)),
     "sorting": (lambda: Function(sorting, 33), (torch.randn(20, 33),)),
     "indexing": (lambda: Function(indexing, 40, 16), (torch.arange(39),)),
+    "masking": (lambda: Function(masking, 16), (torch.randn(20, 16),)),
     "normalised": (lambda: Function(normalised, 12, 1), (torch.randn(6, 12, 10),)),
 }
 
