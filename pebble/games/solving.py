@@ -9,12 +9,13 @@ from typing import Any
 
 from pebble.errors import InvalidArgument, UnknownSolver
 from pebble.games.board import Board
-from pebble.games.downsets import least_working_set, search_orders
+from pebble.games.downsets import search_orders
+from pebble.games.floors import floor_of_cost, floor_of_pebbles
 from pebble.games.moves import Move, Step
 from pebble.games.parallel import search_steps
 from pebble.games.playing import Play, play
 from pebble.games.position import Game
-from pebble.games.rules import Black, ParallelBlack, RedBlue, Reversible
+from pebble.games.rules import Black, RedBlue, Reversible
 from pebble.games.search import LIMIT, Found, search
 from pebble.solver import Status
 
@@ -187,52 +188,6 @@ def _pick(engine: str | Engine, game: Game, board: Board) -> tuple[str, Engine]:
     return engine, ENGINES[engine]
 
 
-def floor_of_pebbles(game: Game, board: Board) -> int:
-    """Pebbles that any strategy needs, from single placements and from path certificates."""
-    if isinstance(game, Black):
-        from pebble.games.bounds import path_bound
-
-        least = least_working_set(game, board)
-        return least if game.weighted else max(least, path_bound(game, board))
-    plain = board if game.weighted else board.unweighted()
-    if game.parallel:
-        return max((sum(plain.sizes[u] for u in row) for row in board.preds), default=0)
-    loaded = isinstance(game, RedBlue) and game.blue_inputs
-    return max(
-        (
-            plain.sizes[v] + sum(plain.sizes[u] for u in row)
-            for v, row in enumerate(board.preds)
-            if row or not loaded
-        ),
-        default=0,
-    )
-
-
-def floor_of_cost(game: Game, board: Board) -> int:
-    """Cost that any strategy has, however many pebbles there are."""
-    costs = board.costs if game.weighted else board.unweighted().costs
-    sizes = board.sizes if game.weighted else board.unweighted().sizes
-    if isinstance(game, RedBlue):
-        loads = [v for v in board.sources if board.succs[v]] if game.blue_inputs else []
-        stores = [v for v in board.targets if board.preds[v] or not game.blue_inputs]
-        work = sum(costs[v] for v in range(len(board)) if board.preds[v] or not game.blue_inputs)
-        return (
-            game.load * sum(sizes[v] for v in loads)
-            + game.store * sum(sizes[v] for v in stores)
-            + game.compute * work
-        )
-    if isinstance(game, Black):
-        return sum(costs)
-    if isinstance(game, ParallelBlack):
-        return sum(sizes)
-    if game.parallel:
-        return 1 if len(board) else 0
-    removed = set(range(len(board))) - set(board.targets)
-    if not getattr(game, "hold", True):
-        removed = set() if game.title == "reversible" else set(range(len(board)))
-    return sum(costs) + sum(costs[v] for v in removed)
-
-
 def least_pebbles(
     graph: Any,
     game: Game,
@@ -271,47 +226,93 @@ def least_pebbles(
     (6, 'optimal')
     """
     began = time.monotonic()
-    deadline = began + time_limit * (0.8 if engine == "auto" else 1.0)
     arena = _Arena.of(game, graph, targets)
     game, board = arena.game, arena.board
     name, run = _pick(engine, game, board)
-    options: dict[str, Any] = {"deadline": deadline, "horizon": horizon, "seed": seed}
-    weights = board.sizes if game.weighted else board.unweighted().sizes
-    spaces = max(board.workspaces, default=0) if game.weighted else 0
-    low, high = floor_of_pebbles(game, board), sum(weights) + spaces
-    best: tuple[Any, ...] | None = None
-    states, scope, message = 0, None, ""
+    deadline = began + time_limit * (0.6 if name == "search" else 1.0)
+    hunt = _Hunt(run, game, board, {"horizon": horizon, "seed": seed})
     if name == "search" and isinstance(game, Black) and not game.recompute:
-        high_known = search_orders(game, board, high, deadline=deadline)
-        states = high_known.states
-        best, low = high_known.strategy, max(low, high_known.bound)
-        high = low if best is not None else high
-    while best is None or low < high:
-        step = low if not game.weighted else (low + high) // 2
-        found = run(game, board, step, optimal=False, **options)
-        states += found.states
-        scope = found.horizon if found.horizon is not None else scope
-        if found.strategy is not None:
-            best = found.strategy
-            high = min(step, play(game, board, best).peak)
-        elif found.infeasible:
-            low = step + 1
-            if low > high:
-                break
-        elif name == "heuristic" and step < high and best is None:
-            best = run(game, board, _ANY, optimal=False, **options).strategy
-            break
-        else:
+        hunt.start_from_orders(deadline)
+    hunt.climb(deadline)
+    message = ""
+    if hunt.low < hunt.high:
+        if name in ("search", "heuristic") and hunt.best is None:
+            hunt.keep(_constructed(game, board, _ANY, began + time_limit * 0.8, seed))
+        if name == "search":
             message = "the time or the memory for the search ran out"
-            if best is None:
-                best = _constructed(game, board, _ANY, began + time_limit, seed)
-            break
-    if name == "search" and best is not None and low >= high and not game.parallel:
-        best = _polished(game, board, high, best, deadline)
+            hunt.descend(began + time_limit)
+    elif name == "search" and hunt.best is not None and not game.parallel:
+        hunt.best = _polished(game, board, hunt.high, hunt.best, began + time_limit)
     return _judged(
-        arena, "pebbles", name, best, min(low, high) if best is not None else low, began,
-        horizon=scope, states=states, message=message, deadline=deadline,
+        arena, "pebbles", name, hunt.best, hunt.low, began,
+        horizon=hunt.scope, states=hunt.states, message=message,
     )  # fmt: skip
+
+
+class _Hunt:
+    """The search for the fewest pebbles: proved below `low`, a strategy `best` with `high`."""
+
+    def __init__(self, run: Engine, game: Game, board: Board, options: dict[str, Any]) -> None:
+        weights = board.sizes if game.weighted else board.unweighted().sizes
+        spaces = max(board.workspaces, default=0) if game.weighted else 0
+        self.run, self.game, self.board, self.options = run, game, board, options
+        self.low, self.high = floor_of_pebbles(game, board), sum(weights) + spaces
+        self.best: tuple[Any, ...] | None = None
+        self.states = 0
+        self.scope: int | None = None
+
+    def keep(self, strategy: tuple[Any, ...] | None) -> None:
+        """Take a strategy if it is the best so far."""
+        if strategy is not None:
+            peak = play(self.game, self.board, strategy).peak
+            if self.best is None or peak < self.high:
+                self.best, self.high = strategy, peak
+                self.low = min(self.low, peak)
+
+    def start_from_orders(self, deadline: float) -> None:
+        """One-shot black games: the search over downsets finds the least peak in one go."""
+        assert isinstance(self.game, Black)
+        found = search_orders(self.game, self.board, self.high, deadline=deadline)
+        self.states += found.states
+        self.low = max(self.low, found.bound)
+        self.keep(found.strategy)
+
+    def ask(self, pebbles: int, deadline: float) -> Found:
+        """Ask the engine whether so many are enough, and take the answer in."""
+        found: Found = self.run(
+            self.game, self.board, pebbles, optimal=False, deadline=deadline, **self.options
+        )
+        self.states += found.states
+        self.scope = found.horizon if found.horizon is not None else self.scope
+        if found.infeasible:
+            self.low = max(self.low, pebbles + 1)
+        self.keep(found.strategy)
+        return found
+
+    def climb(self, deadline: float) -> None:
+        """From the bound upwards (by halves for weights), until an answer stays open."""
+        while self.best is None or self.low < self.high:
+            if self.low > self.high:
+                break
+            step = (self.low + self.high) // 2 if self.game.weighted else self.low
+            found = self.ask(step, deadline)
+            if found.strategy is None and not found.infeasible:
+                break
+
+    def descend(self, deadline: float) -> None:
+        """Any strategy near the bound: wider and wider steps up, then halving back."""
+        width, room = 1, self.high
+        while self.low + width < room and time.monotonic() < deadline:
+            left = deadline - time.monotonic()
+            if self.ask(self.low + width, time.monotonic() + left / 3).strategy is not None:
+                break
+            width *= 2
+        failed = self.low + width // 2
+        while failed + 1 < self.high and time.monotonic() < deadline:
+            middle = (failed + self.high) // 2
+            if self.ask(middle, time.monotonic() + (deadline - time.monotonic()) / 2).strategy:
+                continue
+            failed = middle
 
 
 def _constructed(
@@ -411,7 +412,6 @@ def _judged(
     message: str,
     infeasible: bool = False,
     room: int | None = None,
-    deadline: float | None = None,
 ) -> GameResult:
     trace, game = None, arena.judged
     if strategy is not None:

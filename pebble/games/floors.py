@@ -1,0 +1,53 @@
+"""Simple lower bounds that hold for any strategy: on pebbles, and on cost."""
+
+from __future__ import annotations
+
+from pebble.games.board import Board
+from pebble.games.bounds import path_bound
+from pebble.games.downsets import least_working_set
+from pebble.games.position import Game
+from pebble.games.rules import Black, ParallelBlack, RedBlue
+
+
+def floor_of_pebbles(game: Game, board: Board) -> int:
+    """Pebbles that any strategy needs, from single placements and from path certificates."""
+    if isinstance(game, Black):
+        least = least_working_set(game, board)
+        return least if game.weighted else max(least, path_bound(game, board))
+    plain = board if game.weighted else board.unweighted()
+    if game.parallel:
+        return max((sum(plain.sizes[u] for u in row) for row in board.preds), default=0)
+    loaded = isinstance(game, RedBlue) and game.blue_inputs
+    return max(
+        (
+            plain.sizes[v] + sum(plain.sizes[u] for u in row)
+            for v, row in enumerate(board.preds)
+            if row or not loaded
+        ),
+        default=0,
+    )
+
+
+def floor_of_cost(game: Game, board: Board) -> int:
+    """Cost that any strategy has, however many pebbles there are."""
+    costs = board.costs if game.weighted else board.unweighted().costs
+    sizes = board.sizes if game.weighted else board.unweighted().sizes
+    if isinstance(game, RedBlue):
+        loads = [v for v in board.sources if board.succs[v]] if game.blue_inputs else []
+        stores = [v for v in board.targets if board.preds[v] or not game.blue_inputs]
+        work = sum(costs[v] for v in range(len(board)) if board.preds[v] or not game.blue_inputs)
+        return (
+            game.load * sum(sizes[v] for v in loads)
+            + game.store * sum(sizes[v] for v in stores)
+            + game.compute * work
+        )
+    if isinstance(game, Black):
+        return sum(costs)
+    if isinstance(game, ParallelBlack):
+        return sum(sizes)
+    if game.parallel:
+        return 1 if len(board) else 0
+    removed = set(range(len(board))) - set(board.targets)
+    if not getattr(game, "hold", True):
+        removed = set() if game.title == "reversible" else set(range(len(board)))
+    return sum(costs) + sum(costs[v] for v in removed)
