@@ -114,6 +114,8 @@ def _improve(search: Search, threads: int) -> Answer:
             exact.collect()
         if search.best_value < value or search.best is None:
             trials, value = search.trials, search.best_value
+        elif exact is not None and exact.proved and search.trials - trials > patience // 5:
+            break
         elif search.trials - trials > max(patience, 2 * trials) and not busy:
             break  # nothing has come of more trials than it took to get here, twice over
     return search.answer() if exact is None else exact.answer()
@@ -143,6 +145,12 @@ class _Exact:
     @property
     def busy(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def proved(self) -> bool:
+        """Whether it has shown that nothing in its order is better than the best known."""
+        taken = self._taken
+        return taken is not None and self.search.best_value <= taken.lower_bound
 
     def collect(self) -> None:
         """Hand what it has found to the search."""
