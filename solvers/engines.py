@@ -42,6 +42,7 @@ def run_cpsat(
     hint: Sequence[bool] | None = None,
     on_solution: Found | None = None,
     on_bound: Bound | None = None,
+    work: float | None = None,
     log: bool = False,
 ) -> Outcome:
     """Least objective under the rows, in integers throughout.
@@ -59,6 +60,10 @@ def run_cpsat(
         ``hint[literal]``: where to begin.
     on_solution, on_bound : callable, optional
         Called with each solution (as ``true[literal]``) and each bound.
+    work : float, optional
+        Limit in CP-SAT's deterministic seconds, which no clock measures.
+    log : bool
+        Print CP-SAT's own log.
     """
     from ortools.sat.python import cp_model
 
@@ -82,6 +87,8 @@ def run_cpsat(
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = max(time_limit, 0.01)
     solver.parameters.num_workers = workers
+    if work is not None:
+        solver.parameters.max_deterministic_time = work
     solver.parameters.random_seed = seed
     # Many small relaxations or probes cost more than they prune: measured 2 to 8 times slower.
     solver.parameters.linearization_level = 0

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from pebble.errors import InvalidArgument
+from pebble.graph import Graph
 from pebble.problem import Objective, Problem
 from pebble.schedule import FIXED_ORDER, Schedule
 from pebble.solver import Answer, Progress, get_solver, register
 from pebble.solvers.candidates import Incumbent
 from pebble.solvers.engines import Outcome, run_cpsat, run_highs
-from pebble.solvers.stages import StageModel, Window
+from pebble.solvers.stages import StageModel
 
 LARGEST_MODEL = 6_000_000
 """Terms in the memory rows; a graph of about 250 ops with few fixed ones."""
@@ -83,9 +84,7 @@ class _Search:
         self.deadline = time.perf_counter() + time_limit
         self.best = Incumbent(problem, "ilp", report)
         self.own = False  # whether the best schedule is the program's
-        a = problem.graph.arrays
-        self.byte = math.gcd(*a.size.tolist(), *a.workspace.tolist()) or 1
-        self.tick = math.gcd(*a.cost[problem.may_repeat].tolist()) or 1
+        self.byte, self.tick = divisors(problem)
         self.base = problem.graph.total_cost
 
     @property
@@ -107,10 +106,8 @@ class _Search:
 
     def offer(self, schedule: Schedule) -> bool:
         """Take a schedule into account, put into the class where its first runs allow."""
-        stages = stages_of(schedule)
-        if [stage[-1] for stage in stages] != list(range(len(self.problem.graph.ops))):
-            return False
-        return self.best.offer(Schedule(tuple(op for stage in stages for op in stage)))
+        inside = in_class(self.problem.graph, schedule)
+        return inside is not None and self.best.offer(inside)
 
     # -- the two objectives ------------------------------------------------------------------
 
@@ -203,9 +200,7 @@ class _Search:
         may = self.problem.may_repeat
         if limit is not None:
             may = may & (self.problem.graph.arrays.cost <= limit)
-        model = StageModel(
-            self.problem, Window.whole(self.problem.graph), may.tolist(), unit=self.byte
-        )
+        model = StageModel(self.problem, may.tolist(), unit=self.byte)
         if model.size > LARGEST_MODEL:
             return None
         model.build()
@@ -248,6 +243,21 @@ def stages_of(schedule: Schedule) -> list[list[int]]:
         again = np.unique(order[inside & ~first]).tolist()
         found.append([*again, *order[inside & first].tolist()])
     return found
+
+
+def in_class(graph: Graph, schedule: Schedule) -> Schedule | None:
+    """The schedule with its stages in order, or None if its first runs leave that order."""
+    stages = stages_of(schedule)
+    if [stage[-1] for stage in stages] != list(range(len(graph.ops))):
+        return None
+    return Schedule(tuple(op for stage in stages for op in stage))
+
+
+def divisors(problem: Problem) -> tuple[int, int]:
+    """Greatest common divisors of all sizes and workspaces, and of the costs that may repeat."""
+    a = problem.graph.arrays
+    byte = math.gcd(*a.size.tolist(), *a.workspace.tolist())
+    return byte or 1, math.gcd(*a.cost[problem.may_repeat].tolist()) or 1
 
 
 def _too_large(problem: Problem) -> str:

@@ -8,11 +8,12 @@ solver; memory is that of the referee exactly.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from pebble.graph import Graph
+import numpy as np
+
 from pebble.problem import Problem
 
 FALSE, TRUE = 0, 1
@@ -61,46 +62,41 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Window:
-    """A run of stages, and what enters and leaves it.
+class Part:
+    """What is left as it is where only some ops are decided anew.
 
     Attributes
     ----------
-    first, last : int
-        Stages, both inclusive.
-    held : frozenset of int
-        Values in memory when the window begins; it may drop them.
-    wanted : frozenset of int
-        Values that must be in memory when it ends.
+    fixed : list of sets
+        For each stage, the earlier ops that run again in it whatever is decided.
+    touched : frozenset of int
+        Values that a decided op makes or reads; the copies of all others stay as they are.
+    resting : callable
+        (stage, op) -> bytes of untouched copies in memory at that step, without the op's own.
     """
 
-    first: int
-    last: int
-    held: frozenset[int] = frozenset()
-    wanted: frozenset[int] = frozenset()
-
-    @classmethod
-    def whole(cls, graph: Graph) -> Window:
-        """The whole schedule."""
-        return cls(0, len(graph.ops) - 1)
+    fixed: Sequence[frozenset[int]]
+    touched: frozenset[int]
+    resting: Callable[[int, int], int]
 
 
 class StageModel:
-    """The rows of a window of stages, and the way from a solution to an order and back.
+    """The rows of all stages, and the way from a solution to an order and back.
 
     Parameters
     ----------
     problem : Problem
-    window : Window
     candidates : sequence of bool, shape (n_ops,)
-        Ops that may run again in the window.
+        Ops that may run again.
     unit : int
         Sizes and workspaces are divided by this, which must divide them all.
+    part : Part, optional
+        What is left as it is.
 
     Attributes
     ----------
     runs : list of dict
-        For each stage of the window, its ops in order and the literal that says "runs".
+        For each stage its ops in order and the literal that says "runs".
     memory : list of (terms, constant)
         What is in memory at each step that may run; `limit_memory` makes rows of them.
     size : int
@@ -108,39 +104,57 @@ class StageModel:
     """
 
     def __init__(
-        self, problem: Problem, window: Window, candidates: Sequence[bool], *, unit: int = 1
+        self,
+        problem: Problem,
+        candidates: Sequence[bool],
+        *,
+        unit: int = 1,
+        part: Part | None = None,
     ) -> None:
-        self.problem, self.window, self.unit = problem, window, unit
+        self.problem, self.unit = problem, unit
         a = problem.graph.arrays
         self.rows = Rows()
         self.pinned, self.producer = a.pinned.tolist(), a.producer.tolist()
         self.bytes = (a.size // unit).tolist()
         self.workspace = [w // unit for w in a.workspace.tolist()]
-        self.inputs = _rows(a.in_ptr.tolist(), a.in_val.tolist())
+        internal = range(len(self.pinned))
+        loose = part.touched if part else frozenset(v for v in internal if not self.pinned[v])
+        self.inputs = _rows(a.in_ptr.tolist(), a.in_val.tolist(), loose)
+        self.loose = _rows(a.out_ptr.tolist(), a.out_val.tolist(), loose)
         self.outputs = _rows(a.out_ptr.tolist(), a.out_val.tolist())
         self.readers = _rows(a.use_ptr.tolist(), a.use_op.tolist())
-        self._prune(candidates)
+        self.fixed: Sequence[frozenset[int]] = part.fixed if part else ()
+        self._resting = part.resting if part else self._pinned_before()
+        self._prune(np.flatnonzero(candidates).tolist())
+
+    def _pinned_before(self) -> Callable[[int, int], int]:
+        """Bytes of pinned values whose first copy is older than a stage."""
+        a = self.problem.graph.arrays
+        born = np.zeros(len(a.cost) + 1, np.int64)
+        kept = np.flatnonzero(a.pinned)
+        np.add.at(born, a.producer[kept] + 1, a.size[kept])
+        before = np.cumsum(born).tolist()
+        return lambda stage, op: int(before[stage])
 
     # -- what may run and what may be kept ---------------------------------------------------
 
-    def _prune(self, candidates: Sequence[bool]) -> None:
+    def _prune(self, candidates: list[int]) -> None:
         """Leave out runs that nothing reads and copies that nothing needs, stage by stage."""
-        first, last = self.window.first, self.window.last
         self.steps: list[list[int]] = []
-        self.entering: list[set[int]] = [set(self.window.wanted)]
-        for t in range(last, first - 1, -1):
+        self.entering: list[set[int]] = [set()]
+        for t in reversed(range(len(self.outputs))):
             useful = set(self.entering[-1])
             useful.update(self.inputs[t])
-            steps = [t]
-            for k in range(t - 1, -1, -1):
-                if candidates[k] and not useful.isdisjoint(self.outputs[k]):
+            fixed = self.fixed[t] if self.fixed else frozenset()
+            steps, earlier = [t], candidates[: bisect_left(candidates, t)]
+            for k in reversed(sorted({*earlier, *fixed}) if fixed else earlier):
+                if k in fixed or not useful.isdisjoint(self.loose[k]):
                     steps.append(k)
                     useful.update(self.inputs[k])
             self.steps.append(steps[::-1])
-            self.entering.append({v for v in useful if self.producer[v] < t and not self.pinned[v]})
+            self.entering.append({v for v in useful if self.producer[v] < t})
         self.steps.reverse()
         self.entering.reverse()
-        self.entering[0] &= set(self.window.held)
         self.size = sum(
             len(steps) * len(enter | leave)
             for steps, enter, leave in zip(self.steps, self.entering, self.entering[1:])
@@ -152,35 +166,27 @@ class StageModel:
         """Write variables and rows; separate because it takes long where `size` is large."""
         self.runs: list[dict[int, int]] = []
         self.memory: list[tuple[list[tuple[int, int]], int]] = []
-        self.kept: list[dict[int, int]] = [
-            {v: self.rows.variable() for v in sorted(self.entering[0])}
-        ]
+        self.kept: list[dict[int, int]] = [{}]
         self.chains: list[dict[int, tuple[list[int], list[int]]]] = []
-        for stage, steps in enumerate(self.steps):
-            t = self.window.first + stage
-            self.runs.append({k: TRUE if k == t else self.rows.variable() for k in steps})
-            self._carry(stage)
-            self._account(stage, t)
+        for t, steps in enumerate(self.steps):
+            fixed = {t, *self.fixed[t]} if self.fixed else {t}
+            self.runs.append({k: TRUE if k in fixed else self.rows.variable() for k in steps})
+            self._carry(t)
+            self._account(t)
 
-    def _carry(self, stage: int) -> None:
+    def _carry(self, t: int) -> None:
         """Literals of what is in memory between the readers of each value in one stage."""
-        rows, runs, kept = self.rows, self.runs[stage], self.kept[stage]
+        rows, runs, kept = self.rows, self.runs[t], self.kept[t]
         leaving: dict[int, int] = {}
         chains: dict[int, tuple[list[int], list[int]]] = {}
-        last_stage = stage == len(self.steps) - 1
-        tracked = set(kept) | self.entering[stage + 1]
-        for k in runs:
-            tracked.update(v for v in self.inputs[k] if not self.pinned[v])
+        tracked = self.entering[t + 1].union(kept, *(self.inputs[k] for k in runs))
         for v in sorted(tracked):
-            made = runs.get(self.producer[v], FALSE)
-            held = kept.get(v, FALSE)
+            made, held = runs.get(self.producer[v], FALSE), kept.get(v, FALSE)
             readers = [r for r in self.readers[v] if r in runs]
-            leaves = v in self.entering[stage + 1]
-            chain = self._chain(readers, runs, leaves, made, held)
+            leaves = v in self.entering[t + 1]
+            chain = self._chain([runs[r] for r in readers], leaves, made, held)
             if leaves:
                 leaving[v] = chain[-1]
-                if last_stage:
-                    rows.implies(TRUE, chain[-1])
             chains[v] = (readers, chain)
             # [Constraint] What is in memory was kept from before or made in this stage, ...
             rows.implies(chain[0], held, made)
@@ -196,38 +202,32 @@ class StageModel:
         for k, run in runs.items():
             # [Constraint] What runs again is read or kept.
             if run != TRUE:
-                rows.implies(run, *(chains[v][1][0] for v in self.outputs[k] if v in chains))
+                rows.implies(run, *(chains[v][1][0] for v in self.loose[k] if v in chains))
         self.kept.append(leaving)
         self.chains.append(chains)
 
-    def _chain(
-        self, readers: list[int], runs: Mapping[int, int], leaves: bool, made: int, held: int
-    ) -> list[int]:
+    def _chain(self, readers: list[int], leaves: bool, made: int, held: int) -> list[int]:
         """In memory up to each reader, then at the end of the stage; shares literals."""
-        known = bool(readers) and runs[readers[-1]] == TRUE
-        inside = [TRUE if known else -1] * len(readers)
-        chain = [*inside, -1 if leaves else FALSE]
+        sure = max((k + 1 for k, run in enumerate(readers) if run == TRUE), default=0)
+        chain = [TRUE] * sure + [-1] * (len(readers) - sure) + [-1 if leaves else FALSE]
         if made == FALSE and chain[0] == -1:
             chain[0] = held  # kept from before, hence needed
         return [self.rows.variable() if literal == -1 else literal for literal in chain]
 
-    def _account(self, stage: int, t: int) -> None:
+    def _account(self, t: int) -> None:
         """What is in memory at each step of one stage that may run."""
-        kept, runs = self.kept[stage], self.runs[stage]
-        always = sum(
-            self.bytes[v] for v, pinned in enumerate(self.pinned) if pinned and self.producer[v] < t
-        )
-        for k, run in runs.items():
+        kept = self.kept[t]
+        heavy = [(v, *chain) for v, chain in self.chains[t].items() if self.bytes[v]]
+        for k, run in self.runs[t].items():
             own = self.workspace[k] + sum(self.bytes[v] for v in self.outputs[k])
             terms = [(own, run)]
-            for v, (readers, chain) in self.chains[stage].items():
+            for v, readers, chain in heavy:
                 maker = self.producer[v]
-                if maker == k or not self.bytes[v]:
-                    continue
-                literal = kept.get(v, FALSE) if maker > k else chain[bisect_left(readers, k)]
-                if literal != FALSE:
-                    terms.append((self.bytes[v], literal))
-            self.memory.append((terms, always))
+                if maker != k:
+                    held = kept.get(v, FALSE) if maker > k else chain[bisect_left(readers, k)]
+                    if held != FALSE:
+                        terms.append((self.bytes[v], held))
+            self.memory.append((terms, self._resting(t, k) // self.unit))
 
     def limit_memory(self, budget: int) -> None:
         """Rows that hold every step within the budget (in bytes)."""
@@ -249,15 +249,15 @@ class StageModel:
         """The solution that runs these ops in each stage, or None if it was pruned away."""
         true = [False] * (self.rows.n_variables + 2)
         true[TRUE] = True
-        leaving = set(self.window.wanted)
-        for stage in reversed(range(len(self.steps))):
-            runs = self.runs[stage]
-            if not runs.keys() >= set(stages[stage]):
+        leaving: set[int] = set()
+        for t in reversed(range(len(self.steps))):
+            runs = self.runs[t]
+            if not runs.keys() >= set(stages[t]):
                 return None
-            for k in stages[stage]:
+            for k in stages[t]:
                 true[runs[k]] = True
             entering = set()
-            for v, (readers, chain) in self.chains[stage].items():
+            for v, (readers, chain) in self.chains[t].items():
                 alive = v in leaving
                 true[chain[-1]] |= alive and chain[-1] > 1
                 for reader, literal in zip(reversed(readers), reversed(chain[:-1])):
@@ -265,11 +265,14 @@ class StageModel:
                     true[literal] |= alive and literal > 1
                 if alive and not true[runs.get(self.producer[v], FALSE)]:
                     entering.add(v)
-            for v, literal in self.kept[stage].items():
+            for v, literal in self.kept[t].items():
                 true[literal] |= v in entering
             leaving = entering
         return true
 
 
-def _rows(pointers: list[int], items: list[int]) -> list[list[int]]:
-    return [items[a:b] for a, b in pairwise(pointers)]
+def _rows(
+    pointers: list[int], items: list[int], only: Container[int] | None = None
+) -> list[list[int]]:
+    rows = [items[a:b] for a, b in pairwise(pointers)]
+    return rows if only is None else [[v for v in row if v in only] for row in rows]

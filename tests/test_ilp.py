@@ -18,7 +18,7 @@ from pebble.referee import simulate
 from pebble.schedule import FIXED_ORDER, Schedule
 from pebble.solver import Status, solve
 from pebble.solvers import ilp
-from pebble.solvers.stages import StageModel, Window
+from pebble.solvers.stages import StageModel
 
 
 def random_graph(rng: random.Random, n: int) -> Graph:
@@ -139,7 +139,7 @@ def test_hints_are_solutions(seed: int) -> None:
     """A schedule put into the model satisfies every row, memory included."""
     rng = random.Random(seed)
     graph = random_graph(rng, 8)
-    model = StageModel(Problem(graph, 10**6), Window.whole(graph), [op.recomputable for op in graph.ops])  # fmt: skip  # noqa: E501
+    model = StageModel(Problem(graph, 10**6), [op.recomputable for op in graph.ops])  # fmt: skip
     model.build()
     stages = [[t] for t in range(8)]
     for t, runs in enumerate(model.runs):
