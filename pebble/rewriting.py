@@ -49,12 +49,20 @@ class Halves:
     copied: tuple[fx.Node, ...]
 
 
-def split(captured: Captured, schedule: Schedule) -> Halves:
+def split(captured: Captured, schedule: Schedule, *, copy_idle: bool = False) -> Halves:
     """Two graphs that execute the schedule step by step.
 
     An op that runs again has its nodes cloned; a read takes the most recent copy; a view is made
     anew from its base wherever that has a new copy, so that it never prolongs one. Nothing but
     last uses decides when a tensor is freed: the caller must pass arguments boxed.
+
+    Parameters
+    ----------
+    captured : Captured
+    schedule : Schedule
+    copy_idle : bool
+        Copy an input that the step overwrites also where its contents do not matter to the
+        backward half: for a runtime that insists that nothing it saved has changed.
 
     Raises
     ------
@@ -84,7 +92,7 @@ def split(captured: Captured, schedule: Schedule) -> Halves:
         outer.execute(op)
     outputs = [outer.read(output.node) for output in captured.outputs]
 
-    inner = _Writer(captured, outer)
+    inner = _Writer(captured, outer, copy_idle=copy_idle)
     for tangent in captured.tangents:
         inner.place(tangent.node)
     for op in order[cut + 1 :]:
@@ -93,22 +101,27 @@ def split(captured: Captured, schedule: Schedule) -> Halves:
     wanted = [captured.gradients[node] for node in slots]
     gradients = [None if node is None else inner.read(node) for node in wanted]
 
-    forward = outer.finish([*outputs, *(inner.imports.values())], "PebbleForward")
+    forward = outer.finish([*outputs, *(copy for _, copy in inner.imports)], "PebbleForward")
     backward = inner.finish(gradients, "PebbleBackward")
-    return Halves(forward, backward, len(outputs), tuple(inner.imports), tuple(inner.copied))
+    saved = tuple(node for node, _ in inner.imports)
+    return Halves(forward, backward, len(outputs), saved, tuple(inner.copied))
 
 
 class _Writer:
     """Writes one half. `latest` maps a node of the joint graph to its most recent copy."""
 
-    def __init__(self, captured: Captured, before: _Writer | None) -> None:
+    def __init__(
+        self, captured: Captured, before: _Writer | None, *, copy_idle: bool = False
+    ) -> None:
         self.captured = captured
         self.before = before
+        self.copy_idle = copy_idle
         self.graph = fx.Graph()
         self.latest: dict[fx.Node, fx.Node] = {}
         self.views: dict[fx.Node, tuple[tuple[fx.Node, ...], fx.Node]] = {}
-        self.imports: dict[fx.Node, fx.Node] = {}  # joint node -> its copy in the half before
+        self.imports: list[tuple[fx.Node, fx.Node]] = []  # joint node, its copy in the half before
         self.copied: list[fx.Node] = []
+        self.idle: dict[fx.Node, fx.Node] = {}  # inputs whose contents may have changed
         self.overwritten = _overwritten(captured)
         self.ops = {node for nodes in captured.op_nodes for node in nodes}
         self.first_tangent: fx.Node | None = None
@@ -140,6 +153,8 @@ class _Writer:
         """The most recent copy of a node: from this half, the half before, or made as a view."""
         if node in self.latest:
             return self.latest[node]
+        if idle and node in self.idle:
+            return self.idle[node]
         if node.op == "get_attr":
             self.latest[node] = self.graph.node_copy(node)
             return self.latest[node]
@@ -176,19 +191,18 @@ class _Writer:
                 f"Node {node.name!r} is read before any step has made it; the capture and its "
                 "graph disagree. Please report this with the model."
             )
-        if node in self.overwritten and not idle:
-            self.imports[node] = self.before.graph.call_function(
-                aten.clone.default, (self.before.latest[node],)
-            )
-            self.imports[node].meta = dict(node.meta)
+        handed = self.before.latest[node]
+        changing = node in self.overwritten
+        if changing and (self.copy_idle or not idle):
+            handed = self.before.graph.call_function(aten.clone.default, (handed,))
+            handed.meta = dict(node.meta)
             self.copied.append(node)
-        else:
-            self.imports[node] = self.before.latest[node]
         assert self.first_tangent is not None, "a backward half has a tangent"
         with self.graph.inserting_before(self.first_tangent):
             new = self.graph.placeholder(node.name)
         new.meta = dict(node.meta)
-        self.latest[node] = new
+        self.imports.append((node, handed))
+        (self.idle if changing and not self.copy_idle and idle else self.latest)[node] = new
         return new
 
     def _is_pinned(self, node: fx.Node) -> bool:

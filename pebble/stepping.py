@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pebble.compat import below_autograd
 from pebble.errors import PebbleError
 from pebble.guards import same_layout
 from pebble.rewriting import Halves, compile_boxed, split
@@ -100,7 +101,7 @@ class Stepper:
             for device in {"cpu", self.device_type}:
                 if torch.is_autocast_enabled(device):
                     stack.enter_context(torch.autocast(device, enabled=False))
-            stack.enter_context(torch._C._AutoDispatchBelowAutograd())
+            stack.enter_context(below_autograd())
             yield
 
 

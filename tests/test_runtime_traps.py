@@ -8,7 +8,7 @@ import inspect
 import io
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,15 @@ from pebble.errors import InvalidArgument, PebbleError, PlanMismatch
 from pebble.runtime import PlannedModule, build
 from pebble.schedule import Schedule
 from pebble.tracing import capture
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Small ops wait for one another's threads for longer than they run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class Net(nn.Module):
