@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,8 @@ def bench_cpsat(limit: float) -> None:
             result.lower_bound, f"T={moves}", f"{result.runtime:.2f}")  # fmt: skip
 
 
-def bench_agree(graphs: int, largest: int) -> None:
-    for name in AGREE:
+def bench_agree(graphs: int, largest: int, names: Sequence[str] = AGREE) -> None:
+    for name in names:
         game, began, points = make_game(name), time.perf_counter(), 0
         rng = random.Random(0)
         for number in range(graphs):
@@ -168,6 +169,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for one question")
     parser.add_argument("--graphs", type=int, default=500)
     parser.add_argument("--largest", type=int, default=10)
+    parser.add_argument("--games", default=",".join(AGREE), help="games for agree, with commas")
     parser.add_argument("--all", type=Path, nargs="?", const=Path(), metavar="FOLDER")
     args = parser.parse_args()
     if args.what is None and args.all is None:
@@ -180,7 +182,7 @@ def main() -> None:
     if args.what == "netlists" or args.all is not None:
         bench_netlists(folder)
     if args.what == "agree" or args.all is not None:
-        bench_agree(args.graphs, args.largest)
+        bench_agree(args.graphs, args.largest, args.games.split(","))
 
 
 if __name__ == "__main__":

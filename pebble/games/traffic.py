@@ -3,9 +3,10 @@
 Put the computations in the order in which they happen. After the t-th one there is a set D of t
 computed nodes that contains the predecessors of its members. Every value that something in D has
 made or read and something outside D still reads is in fast memory then, or is loaded again later;
-a computed value must in addition be stored first. With room for S, what exceeds S costs extra on
-top of loading each input and storing each output once. The cheapest D of each size is found by
-integer programming, and the worst size gives the bound.
+a computed value must in addition be stored first. The inputs and the output of the t-th computation
+are in fast memory in any case. With room for S, what exceeds S costs extra on top of loading each
+input and storing each output once. The cheapest D of each size is found by integer programming, and
+the worst size gives the bound.
 
 With recomputation the argument holds where every computed node is read at most once: each then has
 one computation whose value reaches the output, and D is made of those.
@@ -20,6 +21,8 @@ from pebble.games.rules import RedBlue
 
 _PARTS = (0.36, 0.25, 0.5, 0.64, 0.75)
 """Sizes of D that are tried, as parts of the computed nodes; the smaller ones are easier."""
+_SMALL = 16
+"""Up to so many computed nodes all sizes are tried."""
 
 
 def cut_applies(game: RedBlue, board: Board) -> bool:
@@ -43,7 +46,8 @@ def cut_bound(
     """
     inner = [v for v in range(len(board)) if board.preds[v]]
     best, deadline = 0, time.monotonic() + time_limit
-    for part in _PARTS:
+    small = len(inner) <= _SMALL
+    for part in [t / len(inner) for t in range(1, len(inner))] if small else _PARTS:
         left = deadline - time.monotonic()
         if left <= 0 or (enough is not None and best >= enough):
             break
@@ -64,8 +68,20 @@ def _cheapest_cut(
             if u in done:
                 model.add_implication(done[v], done[u])
     model.add(sum(done.values()) == t)
-    alive, costs = [], []
+    last = {v: model.new_bool_var(f"last{v}") for v in inner}
+    model.add_exactly_one(last.values())
+    for v in inner:
+        model.add_implication(last[v], done[v])
+        for w in board.succs[v]:
+            model.add_implication(last[v], ~done[w])
+    used, costs = [], []
     for v in range(len(board)):
+        held = model.new_bool_var(f"held{v}")
+        used.append(held)
+        # [Constraint] the t-th computation has its inputs and its output in fast memory
+        needed = [last[w] for w in (v, *board.succs[v]) if w in last]
+        for now in needed:
+            model.add_implication(now, held)
         if not board.succs[v]:
             continue
         live, away = model.new_bool_var(f"live{v}"), model.new_bool_var(f"away{v}")
@@ -75,9 +91,11 @@ def _cheapest_cut(
                 # [Constraint] made or read already, and read again later: alive
                 model.add_bool_or([live, ~here, done[w]])
         model.add_implication(away, live)
-        alive.append(live - away)
+        model.add_implication(away, ~held)
+        model.add_bool_or([~live, away, held])
         costs.append((game.load + (game.store if v in done else 0)) * away)
-    model.add(sum(alive) <= red)
+    # [Constraint] room for so many
+    model.add(sum(used) <= red)
     model.minimize(sum(costs))
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
