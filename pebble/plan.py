@@ -188,7 +188,12 @@ class Plan:
         return build(model, step.captured, plan.schedule, on_mismatch=on_mismatch)
 
     def validate(
-        self, model: nn.Module | None = None, inputs: Any = None, *, seed: int = 0
+        self,
+        model: nn.Module | None = None,
+        inputs: Any = None,
+        *,
+        seed: int = 0,
+        repeats: int = 3,
     ) -> Validation:
         """Run the step un-planned and planned, and compare.
 
@@ -202,6 +207,8 @@ class Plan:
             Default: the inputs the plan was made with.
         seed : int
             For random ops.
+        repeats : int
+            Timed runs of each.
 
         Returns
         -------
@@ -229,6 +236,7 @@ class Plan:
             budget_bytes=plan.budget_bytes,
             optimizer=optimizer if optimizer in RUNNABLE_OPTIMIZERS else None,
             seed=seed,
+            repeats=repeats,
         )
 
     def step_of(self, model: nn.Module | None, inputs: Any) -> Step:

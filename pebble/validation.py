@@ -7,14 +7,16 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from pebble.allocator import measure_peak, trace_memory
+from pebble.allocator import AllocatorTrace, trace_memory
 from pebble.errors import InvalidArgument
 from pebble.memory import step_memory
 from pebble.outputs import take_apart
@@ -60,6 +62,9 @@ class Validation:
         Median time of forward and backward.
     device : str
     threads : int
+    measured_curve : int array
+        Live bytes of the planned step's forward and backward after each allocation and release,
+        resident ones included. Empty on CUDA.
     """
 
     loss_equal: bool
@@ -79,6 +84,7 @@ class Validation:
     seconds_eager: float
     device: str
     threads: int
+    measured_curve: NDArray[np.int64] = field(repr=False, compare=False)
 
     @property
     def ok_bitwise(self) -> bool:
@@ -214,7 +220,8 @@ def validate(
         if optimizer is not None:
             state, stepped = bench.optimizer_step(RUNNABLE_OPTIMIZERS[optimizer], planned)
             resident += state
-        measured = resident + bench.peak(planned)
+        run = bench.trace(planned)
+        measured = resident + run.peak
         return Validation(
             loss_equal=_same(expected.outputs, found.outputs),
             gradients_equal=_same(expected.gradients, found.gradients),
@@ -234,6 +241,7 @@ def validate(
             seconds_planned=times[2],
             device=captured.device,
             threads=torch.get_num_threads(),
+            measured_curve=resident + run.live,
         )
 
 
@@ -316,10 +324,14 @@ class _Bench:
             [t.detach().clone() for t in self.model.buffers()],
         )
 
-    def peak(self, module: nn.Module) -> int:
-        """Most bytes of forward and backward beyond what is resident; outputs are held."""
+    def trace(self, module: nn.Module) -> AllocatorTrace:
+        """Bytes of forward and backward beyond what is resident; outputs are held."""
         self.reset()
-        return measure_peak(lambda: self.step(module), str(self.device))
+        return trace_memory(lambda: self.step(module), str(self.device))
+
+    def peak(self, module: nn.Module) -> int:
+        """The most of them."""
+        return self.trace(module).peak
 
     def times(self, modules: Iterable[nn.Module], repeats: int) -> list[float]:
         """Median seconds of a step of each, run in turn so that all see the same machine."""
