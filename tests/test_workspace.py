@@ -157,6 +157,15 @@ def test_the_users_loss_is_the_boundarys_workspace() -> None:
     assert measure_workspaces(plain).bytes[plain.graph.boundary] < 64
 
 
+def test_a_norm_under_autocast_is_measured() -> None:
+    model = nn.Sequential(nn.Linear(16, 16), nn.LayerNorm(16), nn.Linear(16, 4))
+    with torch.autocast("cpu", torch.bfloat16):
+        captured = capture(model, (torch.randn(8, 16),), loss=lambda out: out.float().mean())
+    workspaces = measure_workspaces(captured)
+    assert workspaces.skipped == ()
+    assert workspaces.measured
+
+
 def test_sampled_arguments_have_the_captured_layout_and_valid_indices() -> None:
     captured = capture(Function(language, 50, 16), (torch.arange(50),))
     calls, of_op = distinct_calls(captured)
