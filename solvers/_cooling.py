@@ -46,6 +46,8 @@ class Cooling:
     drop : float
         Above 0: make the peak least, lowering the budget by at least this fraction whenever it
         is met.
+    budget : int, optional
+        To begin with, instead of that of the problem.
     """
 
     trials: int
@@ -58,6 +60,7 @@ class Cooling:
     seed: int
     thrift: float = 1.0
     drop: float = 0.0
+    budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +143,13 @@ def cool(
     enough : int
         The objective at which to stop.
     """
-    board = board_of(net, order, problem.budget, cooling.seed)
+    budget = problem.budget if cooling.budget is None else cooling.budget
+    board = board_of(net, order, budget, cooling.seed)
     heat = np.array([cooling.hot, cooling.cold])
     weights = np.array(
         [
             cooling.thrift / max(problem.graph.total_cost, 1),
-            cooling.penalty / max(problem.budget, 1),
+            cooling.penalty / max(budget, 1),
         ]
     )
     mix = np.array([cooling.adds, cooling.removes, cooling.chain], np.int64)

@@ -70,15 +70,15 @@ class Board(NamedTuple):
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile for callers that are compiled themselves."""
     options = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return numba.njit(**options)(function)  # type: ignore[no-any-return]
+    return numba.njit(**options)(function)  # type: ignore[call-overload,no-any-return]
 
 
 def _entry(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile for Python, without its lock; keep the result on disk where that can be."""
     try:
-        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # no writable cache directory
-        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(nogil=True)(function)
 
 
 # -- random numbers: the state belongs to the board, so that threads do not share it ------------

@@ -231,7 +231,10 @@ class Search:
             order, cooling = self._from_best(rng, trials)
         if self._least_peak:
             drop = 10 ** rng.uniform(-5, -2)
-            cooling = replace(cooling, thrift=10 ** rng.uniform(-4, -1), drop=drop)
+            known = self.closest_peak if self.best is None else self.best_value
+            aim = int(known * (1 - 10 ** rng.uniform(-4, -1)))
+            aim = max(min(aim, self.problem.budget), self.target or 0)
+            cooling = replace(cooling, thrift=10 ** rng.uniform(-4, -1), drop=drop, budget=aim)
         return order, cooling
 
     def _trials(self, rng: np.random.Generator) -> int:

@@ -57,18 +57,11 @@ def minpeak(
     >>> minpeak(Problem(graph, 100, Objective.PEAK), time_limit=5.0).lower_bound
     2
     """
-    least = replace(problem, objective=Objective.PEAK)
     bound = peak_bound(problem)
-    search = Search(
-        least,
-        seed=seed,
-        report=report,
-        deadline=time.perf_counter() + 0.98 * time_limit,
-        target=bound,
-    )
+    deadline = time.perf_counter() + 0.98 * time_limit
+    search = _search(problem, seed, deadline, bound, report)
     for schedule in [start] if isinstance(start, Schedule) else start:
         search.offer(schedule.order, "start")
-    _known(search, problem)
     _lower(search, threads)
     answer = search.answer()
     return answer if problem.objective is Objective.COST else replace(answer, lower_bound=bound)
@@ -104,13 +97,12 @@ def minimum_budget(
 
 
 def squeeze(search: Search, *, threads: int = 2) -> None:
-    """Lower the peak until something fits the budget of a cost search that has nothing."""
-    least = Search(
-        replace(search.problem, objective=Objective.PEAK, budget=search.closest_peak),
-        seed=search.seed,
-        deadline=search.deadline,
-        target=search.problem.budget,
-    )
+    """Lower the peak until something fits the budget of a cost search that has nothing.
+
+    It goes the way of `minpeak` with the same seed, so that it comes to what that one has found.
+    """
+    problem = search.problem
+    least = _search(problem, search.seed, search.deadline, problem.budget)
     for order in search.pool:
         least.offer(order, "pool")
     least.run(threads=threads)
@@ -119,17 +111,26 @@ def squeeze(search: Search, *, threads: int = 2) -> None:
             search.offer(order, "minpeak")
 
 
-def _known(search: Search, problem: Problem) -> None:
-    """Offer what the heuristics have at the lowest budget that they can meet."""
+def _search(
+    problem: Problem,
+    seed: int,
+    deadline: float,
+    target: int,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Search:
+    """A search for the least peak that knows what the heuristics have at their leanest."""
+    keep = simulate(problem.graph, Schedule.keep_all(problem.graph)).peak
+    wide = replace(problem, objective=Objective.PEAK, budget=keep)
+    search = Search(wide, seed=seed, report=report, deadline=deadline, target=target)
     names = solver_names()
     for name in STARTS:
-        if name not in names or search.done:
+        if name not in names or search.done or time.perf_counter() > deadline:
             continue
         lowest = replace(problem, budget=problem.working_set_bound, objective=Objective.COST)
-        solver = get_solver(name)[1]
-        answer = solver(lowest)
+        answer: Answer = get_solver(name)[1](lowest)
         if answer.schedule is not None:
             search.offer(answer.schedule.order, name)
+    return search
 
 
 def _lower(search: Search, threads: int) -> None:
