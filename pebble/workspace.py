@@ -203,14 +203,16 @@ def _loss_workspace(captured: Captured, limit_bytes: int) -> int | None:
 
     def run() -> Any:
         handed = list(tensors)
-        for i, root in zip(roots, _Handover.apply(anchor, *(tensors[i] for i in roots))):
+        given = (tensors[i] for i in roots)
+        taken = _Handover.apply(anchor, *given)  # type: ignore[no-untyped-call, unused-ignore]
+        for i, root in zip(roots, taken):
             handed[i] = root
         first = handed[roots[0]]
         if captured.loss is not None:
             loss = captured.loss(captured.rebuild(handed))
         else:
             loss = first if first.dim() == 0 else first.sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
 
     try:
         with quiet_state(captured.device), torch.enable_grad(), _no_collection():
@@ -234,7 +236,9 @@ class _Handover(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *tangents: torch.Tensor) -> tuple[None, ...]:
         taken = [
-            t if t.stride() == stride else torch.empty_strided(t.shape, stride, dtype=t.dtype)
+            t
+            if t.stride() == stride
+            else torch.empty_strided(t.shape, stride, dtype=t.dtype, device=t.device)
             for t, stride in zip(tangents, ctx.strides)
         ]
         return (None,) * (len(taken) + 1)
