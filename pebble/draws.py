@@ -53,6 +53,12 @@ def _split(graph: fx.Graph, node: fx.Node) -> None:
         )
         mask = call(aten.bernoulli.p, blank, keep)
         scaled = call(aten.native_dropout_backward.default, source, mask, 1.0 / keep)
+    before = node.meta["val"][0]
+    if scaled.meta["val"].stride() != before.stride():  # its readers were traced on other strides
+        for made in (scaled, mask, blank):
+            graph.erase_node(made)
+        return
+    scaled.meta["val"] = before  # views of it share this storage
     for item in list(node.users):
         assert item.target is operator.getitem
         item.replace_all_uses_with((scaled, mask)[item.args[1]])  # type: ignore[index]

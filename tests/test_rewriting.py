@@ -61,7 +61,10 @@ MODELS: dict[str, Any] = {
         ),
         torch.randn(2, 3, 8, 8),
     ),
-    "attention": lambda: (nn.Sequential(nn.LayerNorm(8), Attention()), torch.randn(2, 6, 8)),
+    "attention": lambda: (
+        nn.Sequential(nn.LayerNorm(8), nn.Dropout(0.2), Attention()),
+        torch.randn(2, 6, 8),
+    ),
 }  # fmt: skip
 
 
