@@ -68,6 +68,7 @@ def test_cpsat_confirms_the_front_of_the_state_search(name: str) -> None:
             twin = least_cost(board, game, point.pebbles, **options)
             assert (twin.cost, twin.lower_bound) == (point.cost, point.cost)
         fewest = front[0]
+        options["horizon"] = steps_of(game, fewest.strategy)
         assert fewest.pebbles == least_pebbles(board, game).pebbles
         fewer = least_cost(board, game, fewest.pebbles - 1, **options)
         assert fewer.status is Status.INFEASIBLE

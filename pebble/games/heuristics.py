@@ -12,6 +12,7 @@ from pebble.errors import InvalidArgument
 from pebble.games.board import Board
 from pebble.games.downsets import strategy_of_order
 from pebble.games.moves import Act, Move, place, remove
+from pebble.games.nested import strategies
 from pebble.games.playing import play
 from pebble.games.position import Game
 from pebble.games.rules import Black, BlackWhite, RedBlue, Reversible
@@ -33,9 +34,9 @@ def construct(
 ) -> Found:
     """A strategy with at most so many pebbles, if the construction of the game reaches that.
 
-    Black: local search over one-shot orders. Reversible and spooky: every node once, cone after
-    cone, the order of the targets searched. Black-white: as black. Red-blue: local search over
-    orders with eviction by next use.
+    Black: local search over one-shot orders. Reversible and spooky: cone after cone, the order of
+    the targets searched, and nested cones where pebbles are short. Black-white: as black.
+    Red-blue: local search over orders with eviction by next use.
 
     Raises
     ------
@@ -53,7 +54,9 @@ def construct(
         order, _ = search_order(board, black, deadline=deadline, seed=seed, enough=pebbles)
         strategy = strategy_of_order(black, board, order)
     elif isinstance(game, Reversible):
-        strategy = cone_strategy(board, seed=seed, deadline=deadline)
+        strategy = reversible_strategy(
+            board, pebbles, fewest=not optimal, deadline=deadline, seed=seed
+        )
     else:
         raise InvalidArgument(f"There is no construction for the game {str(game)!r}.")
     if strategy is None or play(game, board, strategy).peak > pebbles:
@@ -62,6 +65,24 @@ def construct(
 
 
 # -- reversible: each node placed once and removed once ------------------------------------------
+
+
+def reversible_strategy(
+    board: Board, pebbles: int, *, fewest: bool, deadline: float, seed: int = 0
+) -> tuple[Move, ...]:
+    """The best of cones and nested cones: fewest moves within the pebbles, or fewest pebbles."""
+    order = order_targets(board, seed=seed, deadline=deadline)[0]
+    best = _play_cones(board, order)
+    peak = play(Reversible(), board, best).peak
+    if not fewest and peak <= pebbles:
+        return best
+    for strategy in strategies(board, order, deadline=deadline, pebbles=pebbles):
+        new = play(Reversible(), board, strategy).peak
+        if not fewest and new <= pebbles:
+            return strategy
+        if new < peak:
+            best, peak = strategy, new
+    return best
 
 
 def cone_strategy(

@@ -378,6 +378,8 @@ def least_cost(
         message = f"proved: no strategy{within} does with {room} pebbles"
     elif best is None:
         message = "the time or the memory for the search ran out"
+        if name == "heuristic":
+            message = f"the construction found none with {room} pebbles"
         stop = began + time_limit * (0.65 if traffic else 1.0)
         best = _constructed(game, board, room, stop, seed) if engine == "auto" else None
     if isinstance(game, RedBlue) and engine == "auto" and not found.complete:
