@@ -229,7 +229,7 @@ def validate(
             eager_difference=None if eager is None else _difference(found, eager),
             resident_bytes=resident,
             predicted_peak_bytes=predicted_peak_bytes
-            or step_memory(captured, optimizer=optimizer).whole_step_peak(trace.peak),
+            or step_memory(captured, optimizer=optimizer, model=model).whole_step_peak(trace.peak),
             measured_peak_bytes=max(measured, resident + stepped),
             budget_bytes=budget_bytes,
             eager_peak_bytes=max(resident + bench.peak(model), resident + stepped),
