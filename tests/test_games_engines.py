@@ -180,7 +180,9 @@ SUCCESSORS = {
 }
 
 
-@pytest.mark.parametrize("name", SEQUENTIAL)
+@pytest.mark.parametrize(
+    "name", [*SEQUENTIAL, "black/slide/weighted", "black/slide/oneshot/weighted", "spooky/2"]
+)
 def test_state_search_agrees_with_exhaustive_search(name: str) -> None:
     """100 graphs of up to 6 nodes: the least cost with the fewest pebbles and with one more."""
     game = make_game(name)
