@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -225,17 +225,28 @@ class Search:
             trials = min(trials, self._trials_left())
         n = len(self.problem.graph.ops)
         fresh = 0.75 if n < 300 else 0.5 if n < 1000 else 0.1
-        if self.best is None or (rng.random() < fresh and (self.rounds or worker)):
-            order, cooling = self._from_scratch(rng, trials)
-        else:
-            order, cooling = self._from_best(rng, trials)
         if self._least_peak:
-            drop = 10 ** rng.uniform(-5, -2)
-            known = self.closest_peak if self.best is None else self.best_value
-            aim = int(known * (1 - 10 ** rng.uniform(-4, -1)))
-            aim = max(min(aim, self.problem.budget), self.target or 0)
-            cooling = replace(cooling, thrift=10 ** rng.uniform(-4, -1), drop=drop, budget=aim)
-        return order, cooling
+            return self._lower(rng, trials)
+        if self.best is None or (rng.random() < fresh and (self.rounds or worker)):
+            return self._from_scratch(rng, trials)
+        return self._from_best(rng, trials)
+
+    def _lower(self, rng: np.random.Generator, trials: int) -> tuple[Order, Cooling]:
+        """A run for a lower peak: aimed below the best known, at the target if that is near."""
+        order = self.best if self.best is not None else self.closest
+        assert order is not None
+        if self.rounds and rng.random() < 0.25:
+            order = self.pool[int(rng.integers(len(self.pool)))]
+        hot = 10 ** rng.uniform(-4, -2.5)
+        cooling = self._cooling(rng, trials, hot, hot / 30, 10 ** rng.uniform(-0.5, 0.7))
+        known = self.closest_peak if self.best is None else self.best_value
+        aim = int(known * (1 - 10 ** rng.uniform(-3, -0.5)))
+        return order, replace(
+            cooling,
+            thrift=10 ** rng.uniform(-4, -1.5),
+            drop=10 ** rng.uniform(-5, -2),
+            budget=max(min(aim, self.problem.budget), self.target or 0),
+        )
 
     def _trials(self, rng: np.random.Generator) -> int:
         n = len(self.problem.graph.ops)
@@ -266,7 +277,7 @@ class Search:
     @staticmethod
     def _cooling(
         rng: np.random.Generator, trials: int, hot: float, cold: float, penalty: float
-    ) -> Any:
+    ) -> Cooling:
         from pebble.solvers._cooling import Cooling
 
         adds = int(rng.integers(12, 90))
