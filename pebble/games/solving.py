@@ -21,6 +21,7 @@ from pebble.solver import Status
 
 _ANY = 1 << 62
 _POLISH = 100_000
+_SEARCHABLE = 32
 Engine = Callable[..., Found]
 """``engine(game, board, pebbles, *, optimal, deadline, horizon, seed) -> Found``."""
 
@@ -362,11 +363,11 @@ def least_cost(
     """
     began = time.monotonic()
     traffic = isinstance(game, RedBlue)
-    share = 1.0 if engine != "auto" else 0.3 if traffic else 0.8
-    deadline = began + time_limit * share
     arena = _Arena.of(game, graph, targets)
     game, board = arena.game, arena.board
     name, run = _pick(engine, game, board)
+    searching, building = _shares(traffic, len(board)) if engine == "auto" else (1.0, 1.0)
+    deadline = began + time_limit * searching
     weights = board.sizes if game.weighted else board.unweighted().sizes
     spaces = max(board.workspaces, default=0) if game.weighted else 0
     room = sum(weights) + spaces if pebbles is None else pebbles
@@ -380,7 +381,7 @@ def least_cost(
         message = "the time or the memory for the search ran out"
         if name == "heuristic":
             message = f"the construction found none with {room} pebbles"
-        stop = began + time_limit * (0.65 if traffic else 1.0)
+        stop = began + time_limit * building
         best = _constructed(game, board, room, stop, seed) if engine == "auto" else None
     if isinstance(game, RedBlue) and engine == "auto" and not found.complete:
         bound = max(bound, _cuts(game, board, room, began + time_limit))
@@ -389,6 +390,13 @@ def least_cost(
         horizon=found.horizon, states=found.states, message=message, infeasible=found.infeasible,
         room=room,
     )  # fmt: skip
+
+
+def _shares(traffic: bool, nodes: int) -> tuple[float, float]:
+    """When the search, and then the construction, has to stop, as parts of the time limit."""
+    if not traffic:
+        return 0.8, 1.0
+    return (0.3, 0.65) if nodes <= _SEARCHABLE else (0.1, 0.4)
 
 
 def _cuts(game: RedBlue, board: Board, room: int, deadline: float) -> int:
