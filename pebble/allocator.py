@@ -67,7 +67,7 @@ def memory_profile() -> Iterator[torch.profiler.profile]:
 
 def memory_events(profile: torch.profiler.profile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Times (ns) and sizes (bytes, negative for a release) of a finished profile, in order."""
-    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events: list[Any] = list(profile.profiler.kineto_results.events())  # type: ignore[union-attr]
     moments = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
     moments.sort(key=lambda moment: moment[0])  # stable: equal times stay in recorded order
     times, sizes = np.array(moments, np.int64).reshape(-1, 2).T

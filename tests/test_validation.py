@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -246,6 +247,7 @@ def test_a_validation_prints_its_table() -> None:
     found = Validation(
         True, True, True, 1e-7, 10, 2_000_000, 2_000_000, 2_100_000, 4_000_000, 3_000_000,
         0.1, 0.2, 0.012, 0.010, 0.011, "cpu", 2,
+        measured_curve=np.zeros(0, np.int64),
     )  # fmt: skip
     text = str(found)
     for part in ("2.00 MB", "2.10 MB", "12.0 ms", "20.0%", "10.0%", "1.0e-07", "2 threads"):
