@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterable
 
 from pebble.problem import Objective, Problem
-from pebble.referee import simulate
+from pebble.referee import Trace, simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress
+from pebble.solvers.trimming import trimmed
 
 
 class Incumbent:
@@ -42,9 +43,9 @@ class Incumbent:
         """Since the search began."""
         return time.perf_counter() - self._started
 
-    def offer(self, schedule: Schedule) -> bool:
+    def offer(self, schedule: Schedule, trace: Trace | None = None) -> bool:
         """Replay a schedule and keep it if it is better; an equal one never replaces it."""
-        trace = simulate(self.problem, schedule)
+        trace = trace or simulate(self.problem, schedule)
         over = trace.peak > self.problem.budget
         by_peak = over or self.problem.objective is Objective.PEAK
         pair = (trace.peak, trace.cost) if by_peak else (trace.cost, trace.peak)
@@ -69,6 +70,7 @@ def best_of(
     schedules: Iterable[Schedule],
     source: str,
     *,
+    trim: int | None = None,
     time_limit: float = float("inf"),
     report: Callable[[Progress], None] | None = None,
 ) -> Answer:
@@ -76,11 +78,22 @@ def best_of(
 
     A family that does not depend on the budget makes a monotone solver: what fits a small budget
     is a candidate for every larger one.
+
+    Parameters
+    ----------
+    trim : int, optional
+        So many variants of each schedule join the family, see `trimmed`; the default is 3, or 1
+        above 2,000 ops.
     """
     best = Incumbent(problem, source, report)
     done = problem.graph.total_cost
+    if trim is None:
+        trim = 3 if len(problem.graph.ops) <= 2000 else 1
     for schedule in schedules:
-        best.offer(schedule)
+        trace = simulate(problem, schedule)
+        best.offer(schedule, trace)
+        for variant in trimmed(problem, schedule, trace, trim):
+            best.offer(variant)
         optimal = best.fits and best.cost == done and problem.objective is Objective.COST
         if optimal or best.seconds > time_limit:
             break

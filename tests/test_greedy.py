@@ -18,6 +18,7 @@ from pebble.solvers.cuts import MemoryPrice
 from pebble.solvers.evicting import EvictingRun
 from pebble.solvers.once import RecomputeOnce, crossing_bytes, split_of
 from pebble.solvers.sqrt import choose_borders
+from pebble.solvers.trimming import trimmed
 
 
 def net(layers: int, rng: random.Random) -> Graph:
@@ -134,3 +135,17 @@ def test_five_thousand_ops_take_about_a_second() -> None:
     started = time.process_time()
     assert solve(problem, "greedy").schedule is not None
     assert time.process_time() - started < 6, "about 1 s on an idle core"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_trimming_costs_less_and_takes_no_more_at_the_old_peak(seed: int) -> None:
+    graph = net(8, random.Random(seed))
+    problem = Problem(graph, 0)
+    schedule = RecomputeOnce(graph).schedule(problem.may_repeat.tolist())
+    trace = simulate(problem, schedule)
+    variants = list(trimmed(problem, schedule, trace, 3))
+    assert variants
+    costs = [trace.cost, *(simulate(problem, variant).cost for variant in variants)]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < costs[0]
+    assert simulate(problem, variants[0]).peak <= trace.peak
