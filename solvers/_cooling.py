@@ -22,7 +22,7 @@ from pebble.solvers._kernels import (
 )
 
 Order = tuple[int, ...]
-CHUNK = 1 << 16
+CHUNK = 1 << 14
 """Trials between two looks at the clock."""
 
 

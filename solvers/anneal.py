@@ -250,7 +250,8 @@ class Search:
 
     def _trials(self, rng: np.random.Generator) -> int:
         n = len(self.problem.graph.ops)
-        first, most = min(60_000 + 1_000 * n, 1_500_000), max(40_000 * n, 2_000_000)
+        each = 200 if self._least_peak else 1_000
+        first, most = min(60_000 + each * n, 1_500_000), max(40_000 * n, 2_000_000)
         if first << self.rounds < most:
             return first << self.rounds
         return int(most * 2.0 ** -rng.uniform(0, 3))
