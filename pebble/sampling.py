@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -65,32 +64,10 @@ def distinct_calls(captured: Captured) -> tuple[list[Call], list[int | None]]:
 def value_of(node: fx.Node) -> Any:
     """The fake tensor (or tuple) that a node stands for; a constant's own tensor."""
     if "val" in node.meta:
-        value = node.meta["val"]
-        dtype = _statistics_dtype(node)
-        if dtype is None or value.dtype is dtype:
-            return value
-        return torch.empty_strided(value.shape, value.stride(), dtype=dtype, device="meta")
+        return node.meta["val"]
     module = node.graph.owning_module
     assert module is not None and node.op == "get_attr"
     return getattr(module, str(node.target))
-
-
-def _statistics_dtype(node: fx.Node) -> torch.dtype | None:
-    """Dtype of a layer norm's mean or rstd on the CPU, where fake tensors say the input's.
-
-    With weights wider than the input the kernel makes, and the backward wants, the weights' dtype.
-    """
-    maker = node.args[0] if node.target is operator.getitem else None
-    if (
-        not isinstance(maker, fx.Node)
-        or maker.target is not torch.ops.aten.native_layer_norm.default
-    ):
-        return None
-    weight = maker.args[2]
-    if node.args[1] == 0 or not isinstance(weight, fx.Node) or "val" not in weight.meta:
-        return None
-    like: torch.Tensor = weight.meta["val"]
-    return like.dtype if like.device.type == "cpu" else None
 
 
 class Sampler:

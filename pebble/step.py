@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,10 +82,8 @@ def trace_step(
         )
     found = make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
     captured = capture(model, found.args, found.kwargs, loss=loss)
-    memory = step_memory(captured, optimizer=optimizer)
+    memory = step_memory(captured, optimizer=optimizer, model=model)
     resident = Resident(memory.kinds, memory.optimizer_step_peak)
-    resident = _with_kind(resident, "parameters", model.parameters())
-    resident = _with_kind(resident, "buffers", model.buffers())
     times = op_costs(captured, costs) if isinstance(costs, str) else list(costs)
     workspaces = measure_workspaces(captured)
     return Step(
@@ -116,13 +114,8 @@ def trace_step(
 
 def _with_inputs(resident: Resident, inputs: Inputs) -> Resident:
     """Inputs by their storages, each once: token ids are often their own labels."""
-    return _with_kind(resident, "inputs", inputs.tensors())
-
-
-def _with_kind(resident: Resident, kind: str, tensors: Iterable[torch.Tensor]) -> Resident:
-    """The bytes of one kind by real storages, also of those that the graph does not read."""
-    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
+    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in inputs.tensors()}
     there = sum(sizes.values())
-    more = there - resident.kinds.get(kind, 0)
+    more = there - resident.kinds.get("inputs", 0)
     peak = resident.optimizer_step_peak
-    return Resident({**resident.kinds, kind: there}, peak + more if peak else 0)
+    return Resident({**resident.kinds, "inputs": there}, peak + more if peak else 0)

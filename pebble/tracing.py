@@ -18,6 +18,7 @@ from pebble.errors import CaptureError, InvalidArgument, PebbleError
 from pebble.forward import Choice, Inputs, Loss, StepGraph, choose
 from pebble.graph import Graph
 from pebble.joint import wire
+from pebble.metas import correct_metas
 from pebble.outputs import put_together
 from pebble.slots import Output, OutputKind, Slot, SlotKind
 
@@ -255,6 +256,7 @@ def _finish(
     loss: Loss | None,
 ) -> Captured:
     split_dropout(joint.graph_module)
+    correct_metas(joint.graph_module)
     ends = Reader(step, joint, choice)
     ends.tidy()
     outside = loss is not None or any(slot.node.meta["val"].dim() for slot in ends.tangents)

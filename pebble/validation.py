@@ -273,9 +273,8 @@ class _Bench:
         self.seed = seed
         if "kwargs['use_cache']" in captured.state.constants:  # eager, too, runs without a cache
             kwargs = {"use_cache": captured.state.constants["kwargs['use_cache']"]} | kwargs
-        leaves, spec = pytree.tree_flatten((args, kwargs))
-        leaves = _all_distinct(leaves)
-        self.args, self.kwargs = pytree.tree_unflatten(leaves, spec)
+        self.args, self.kwargs = args, kwargs
+        leaves = pytree.tree_leaves((args, kwargs))
         self.inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         self.held = [*model.parameters(), *model.buffers()]
         self.differentiated = [
@@ -378,17 +377,6 @@ class _Bench:
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def _all_distinct(leaves: list[Any]) -> list[Any]:
-    """The inputs with a copy where a tensor occurs again: a plan counts each input."""
-    seen: set[int] = set()
-    made = []
-    for leaf in leaves:
-        twin = isinstance(leaf, torch.Tensor) and id(leaf) in seen
-        seen.add(id(leaf))
-        made.append(leaf.detach().clone().requires_grad_(leaf.requires_grad) if twin else leaf)
-    return made
 
 
 def loss_of(captured: Captured, output: Any) -> torch.Tensor:

@@ -29,7 +29,9 @@ def test_the_two_ops_compute_what_the_one_did(shape: tuple[int, ...]) -> None:
 def test_only_the_draw_may_not_be_recomputed() -> None:
     model = nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.2), nn.Linear(16, 1))
     captured = capture(model, (torch.randn(8, 16),))
-    fixed = [op for op in captured.graph.ops if not op.recomputable and op.kind != "pebble.boundary"]
+    fixed = [
+        op for op in captured.graph.ops if not op.recomputable and op.kind != "pebble.boundary"
+    ]
     drawn = [op for op in captured.graph.ops if "bernoulli" in op.kind]
     assert len(drawn) == 1
     assert drawn[0] in fixed
