@@ -1,4 +1,4 @@
-"""The command line: ``python -m pebble demo | optimize | solve | show | versions``.
+"""The command line: ``python -m pebble demo | optimize | solve | show | versions | game``.
 
 Exit status: 0 solved, 1 not solved, 2 wrong usage.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 from pebble._version import __version__
 from pebble.errors import InfeasibleBudget, InvalidArgument, PebbleError
+from pebble.games.command import add_parser as add_game
 from pebble.graph import Graph
 from pebble.graphfile import load_graph
 from pebble.pipeline import display_progress, optimize
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_solve(commands)
     _add_show(commands)
     _add_versions(commands)
+    add_game(commands)
     return parser
 
 

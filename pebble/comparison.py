@@ -21,9 +21,9 @@ def first_difference(planned: Graph, given: Graph) -> str | None:
     """
     if planned.fingerprint == given.fingerprint:
         return None
-    for ours, theirs in zip(planned.values, given.values):
-        if ours.external and theirs.external and ours.spec != theirs.spec:
-            return f"{ours.name!r} is {ours.spec} in the plan, but {theirs.name!r} is {theirs.spec}"
+    for u, v in zip(planned.values, given.values):
+        if u.external and v.external and u.spec != v.spec:
+            return f"{u.name!r} is {u.spec} in the plan, but {v.name!r} is {v.spec}"
     for a, b in zip(planned.ops, given.ops):
         if a.kind != b.kind:
             return f"op {a.name!r} is {a.kind} in the plan, but {b.kind} here"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,10 +22,7 @@ class Inputs:
     """Positional and keyword arguments of the model's forward."""
 
     args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kwargs", dict(self.kwargs or {}))
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def tensors(self) -> list[torch.Tensor]:
         """All tensors inside, in a fixed order."""
@@ -126,7 +123,8 @@ def _from_placeholders(model: torch.fx.GraphModule) -> Inputs | None:
 
 def _from_hugging_face(model: Any, config: Any, batch_size: int, seq_len: int | None) -> Inputs:
     accepted = inspect.signature(model.forward).parameters
-    main, kwargs = model.main_input_name, {}
+    main: str = model.main_input_name
+    kwargs: dict[str, Any] = {}
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     if main == "input_ids" and getattr(text, "vocab_size", None):
         longest = getattr(text, "max_position_embeddings", None) or DEFAULT_SEQ_LEN
@@ -169,11 +167,9 @@ def _place(model: Any) -> tuple[torch.device, Any]:
     return device, _fake_mode(model) or contextlib.nullcontext()
 
 
-def _float_dtype(model: Any) -> torch.dtype:
-    for parameter in model.parameters():
-        if parameter.is_floating_point():
-            return parameter.dtype
-    return torch.get_default_dtype()
+def _float_dtype(model: nn.Module) -> torch.dtype:
+    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return next(floats, torch.get_default_dtype())
 
 
 def _random_int(model: Any, shape: tuple[int, ...], high: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import math
 import time
@@ -125,7 +126,8 @@ def plan_step(
     Parameters
     ----------
     start : Schedule, optional
-        A known schedule (of a smaller budget, say); kept if the solver finds none cheaper.
+        A known schedule (of a smaller budget, say): given to a solver that can begin with it, and
+        kept if the solver finds none cheaper.
 
     Raises
     ------
@@ -135,6 +137,7 @@ def plan_step(
     if room < 0 or step.resident.optimizer_step_peak > budget_bytes:
         raise _infeasible(step, budget_bytes, None, time_limit, seed)
     problem = Problem(step.graph, room)
+    options |= starting_options(solver, start)
     with display_progress(display) as report:
         result = solve(problem, solver, time_limit=time_limit, seed=seed, report=report, **options)
     result = best_of(result, start)
@@ -156,6 +159,12 @@ def plan_step(
         workspace_measured=step.workspace_measured,
         step=step,
     )
+
+
+def starting_options(solver: str | Solver, start: Schedule | None) -> dict[str, Any]:
+    """The option that hands a known schedule to a solver, if it has one."""
+    takes = "start" in inspect.signature(get_solver(solver)[1]).parameters
+    return {"start": start} if takes and start is not None else {}
 
 
 def best_of(result: Result, start: Schedule | None) -> Result:
@@ -187,13 +196,17 @@ def whole_budget(budget_gb: float | None, budget_bytes: int | None) -> int:
     """
     if (budget_gb is None) == (budget_bytes is None):
         raise InvalidArgument("Pass one of budget_gb (10**9 bytes) and budget_bytes.")
-    name, value = (
-        ("budget_gb", budget_gb) if budget_bytes is None else ("budget_bytes", budget_bytes)
-    )
+    if budget_bytes is None:
+        assert budget_gb is not None
+        return int(_positive("budget_gb", budget_gb) * 1e9)
+    return int(_positive("budget_bytes", budget_bytes))
+
+
+def _positive(name: str, value: float) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type]
+    if not number or not math.isfinite(value) or value <= 0:
         raise InvalidArgument(f"{name} is {value!r}; it must be a positive finite number.")
-    return int(value * 1e9) if budget_bytes is None else int(value)  # type: ignore[operator]
+    return value
 
 
 # -- when nothing fits -----------------------------------------------------------------------
@@ -245,8 +258,8 @@ def _made_of(step: Step, schedule: Schedule) -> str:
 
 
 def _round_up(size: int) -> float:
-    digits = 3 if size < 10**9 else 2
-    return math.ceil(size / 1e9 * 10**digits) / 10**digits
+    unit = 10**6 if size < 10**9 else 10**7
+    return -(-size // unit) * unit / 1e9
 
 
 @contextlib.contextmanager

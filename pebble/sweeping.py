@@ -140,11 +140,11 @@ def sweep(
     keep = simulate(graph, Schedule.keep_all(graph))
     bound = resident.whole_step_peak(Problem(graph, 0).working_set_bound)
     top = resident.whole_step_peak(keep.peak)
-    wanted = _budgets(graph, resident, budgets, top, time_limit, seed)
+    wanted, leanest = _budgets(graph, resident, budgets, top, time_limit, seed)
     rows = [
         row
         for solver in solvers
-        for row in _staircase(graph, resident, solver, wanted, time_limit, seed)
+        for row in _staircase(graph, resident, solver, wanted, leanest, time_limit, seed)
     ]
     return Sweep(name, tuple(rows), top, bound)
 
@@ -165,15 +165,16 @@ def _budgets(
     top: int,
     time_limit: float,
     seed: int,
-) -> list[int]:
+) -> tuple[list[int], Schedule | None]:
+    """The budgets, and the schedule of least peak where that was looked for."""
     if not isinstance(budgets, int):
-        return sorted({int(b) for b in budgets})
+        return sorted({int(b) for b in budgets}), None
     if budgets < 2:
         raise InvalidArgument(f"budgets is {budgets}; a sweep needs at least 2.")
     widest = Problem(graph, simulate(graph, Schedule.keep_all(graph)).peak, Objective.PEAK)
     least = solve(widest, "minpeak", time_limit=time_limit, seed=seed)
     low = top if least.trace is None else resident.whole_step_peak(least.trace.peak)
-    return sorted({int(b) for b in np.linspace(low, top, budgets)})
+    return sorted({int(b) for b in np.linspace(low, top, budgets)}), least.schedule
 
 
 def _staircase(
@@ -181,10 +182,11 @@ def _staircase(
     resident: Resident,
     solver: str,
     budgets: Iterable[int],
+    leanest: Schedule | None,
     time_limit: float,
     seed: int,
 ) -> list[Row]:
-    from pebble.pipeline import best_of
+    from pebble.pipeline import best_of, starting_options
 
     rows: list[Row] = []
     known: Schedule | None = None
@@ -196,7 +198,8 @@ def _staircase(
                 f"{gigabytes(resident.whole_step_peak(0))}; sweep larger budgets.",
                 budget_bytes=budget,
             )
-        result = solve(Problem(graph, room), solver, time_limit=time_limit, seed=seed)
+        begin = starting_options(solver, known or leanest)
+        result = solve(Problem(graph, room), solver, time_limit=time_limit, seed=seed, **begin)
         result = best_of(result, known)
         known = result.schedule or known
         peak = overhead = None

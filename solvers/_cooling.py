@@ -12,7 +12,9 @@ from pebble.graph import IntArray
 from pebble.problem import Problem
 from pebble.solvers import _annealing as kernel
 from pebble.solvers._kernels import (
+    BEST,
     BEST_LENGTH,
+    BEST_PEAK,
     BUDGET,
     COST,
     EXCESS,
@@ -155,7 +157,7 @@ def cool(
     mix = np.array([cooling.adds, cooling.removes, cooling.chain], np.int64)
     if board.number[EXCESS] == 0:
         kernel.record(board)
-    aim = kernel.BEST_PEAK if cooling.drop > 0 else kernel.BEST
+    aim = BEST_PEAK if cooling.drop > 0 else BEST
     done = 0
     while done < cooling.trials and time.perf_counter() < deadline:
         if board.number[LENGTH] > 0.75 * len(board.slot):
@@ -173,13 +175,13 @@ def cool(
 def _outcome(net: Net, board: Board, done: int, least_peak: bool) -> Outcome:
     kernel.sweep_idle(net, board)
     number = board.number
-    if number[EXCESS] == 0 and not least_peak and number[COST] < number[kernel.BEST]:
+    if number[EXCESS] == 0 and not least_peak and number[COST] < number[BEST]:
         kernel.record(board)
     buffer = np.empty(len(board.slot), np.int64)
     last = tuple(buffer[: kernel.dense(board, buffer)].tolist())
     length = int(number[BEST_LENGTH])
     best = tuple(board.best[:length].tolist()) if length else None
-    return Outcome(best, last, int(number[kernel.BEST]), int(number[kernel.BEST_PEAK]), done)
+    return Outcome(best, last, int(number[BEST]), int(number[BEST_PEAK]), done)
 
 
 def _roomier(net: Net, board: Board) -> Board:
@@ -187,7 +189,7 @@ def _roomier(net: Net, board: Board) -> Board:
     length = kernel.dense(board, buffer)
     new = board_of(net, buffer[:length], int(board.number[BUDGET]), 0)
     new.random[0] = board.random[0]
-    for field in (kernel.BEST, BEST_LENGTH, kernel.BEST_PEAK):
+    for field in (BEST, BEST_LENGTH, BEST_PEAK):
         new.number[field] = board.number[field]
     best = board.best[: board.number[BEST_LENGTH]]
     new.best[: len(best)] = best

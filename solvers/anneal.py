@@ -25,7 +25,8 @@ from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress, register
 
 if TYPE_CHECKING:
-    from pebble.solvers._cooling import Cooling, Net, Order, Outcome
+    from pebble.solvers._cooling import Cooling, Order, Outcome
+    from pebble.solvers._kernels import Net
 
 RUNS = 2
 """Cooling runs of a round, whatever the number of threads: it is part of what a seed means."""

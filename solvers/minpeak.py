@@ -106,9 +106,9 @@ def squeeze(search: Search, *, threads: int = 2) -> None:
     for order in search.pool:
         least.offer(order, "pool")
     least.run(threads=threads)
-    for order in (*least.pool, least.best):
-        if order is not None:
-            search.offer(order, "minpeak")
+    found = [*least.pool] if least.best is None else [*least.pool, least.best]
+    for order in found:
+        search.offer(order, "minpeak")
 
 
 def _search(
