@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pebble.errors import InvalidArgument
@@ -112,14 +112,17 @@ def least_free_order(graph: Graph, budget: int) -> int | None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**9), st.integers(2, 6), st.floats(0, 1))
+@given(st.integers(0, 10**9), st.integers(2, 8), st.floats(0, 1))
 def test_equals_exhaustive_search_over_its_class(seed: int, n: int, share: float) -> None:
     graph = random_graph(random.Random(seed), n)
     peak = simulate(graph, range(n)).peak
     least = Problem(graph, 0).working_set_bound
     budget = least + int(share * (peak - least))
     result = solve(Problem(graph, budget), "ilp", time_limit=20)
-    expected = least_fixed_order(graph, budget, most=2 * graph.total_cost)
+    # All that cost no more than what was found: that it is found again, and nothing cheaper.
+    most = 2 * graph.total_cost if result.objective is None else result.objective - graph.total_cost
+    assume(n <= 6 or (result.objective is not None and most <= 14))
+    expected = least_fixed_order(graph, budget, most)
     if expected is None and result.schedule is None:
         assert result.status is Status.INFEASIBLE
         assert result.scope == FIXED_ORDER
