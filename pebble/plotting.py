@@ -34,6 +34,11 @@ def _axes(ax: Any, figsize: tuple[float, float]) -> Any:
     return plt.subplots(figsize=figsize, layout="constrained")[1]
 
 
+def _unit(size: int) -> tuple[str, float]:
+    """GB or MB, whichever reads better for this many bytes."""
+    return ("GB", 1e9) if size >= 10**9 else ("MB", 1e6)
+
+
 def plot_memory(plan: Plan, *, measured: Any = None, ax: Any = None) -> Any:
     """Memory over the schedule, without the plan and with it.
 
@@ -50,18 +55,19 @@ def plot_memory(plan: Plan, *, measured: Any = None, ax: Any = None) -> Any:
     matplotlib Axes
     """
     ax = _axes(ax, (9, 4))
-    resident, giga = plan.resident.total, 1e9
+    resident = plan.resident.total
+    unit, scale = _unit(plan.baseline_peak_bytes)
     without, planned = plan.baseline.live, plan.trace.live
     ax.step(
         np.linspace(0, 1, len(without)),
-        (resident + without) / giga,
+        (resident + without) / scale,
         where="post",
         color=BASELINE,
         label="no plan",
     )
     ax.step(
         np.linspace(0, 1, len(planned)),
-        (resident + planned) / giga,
+        (resident + planned) / scale,
         where="post",
         color=SAVED,
         label=f"this plan (+{100 * plan.overhead:.1f} % compute)",
@@ -70,23 +76,23 @@ def plot_memory(plan: Plan, *, measured: Any = None, ax: Any = None) -> Any:
         curve = np.asarray(measured)
         ax.plot(
             np.linspace(0, 1, len(curve)),
-            curve / giga,
+            curve / scale,
             color="black",
             linewidth=0.8,
             linestyle=(0, (1, 1)),
             label="measured",
         )
-    ax.axhline(plan.budget_bytes / giga, color=BUDGET, linestyle="--", label="budget")
+    ax.axhline(plan.budget_bytes / scale, color=BUDGET, linestyle="--", label="budget")
     boundary = plan.trace.forward_steps / max(len(planned), 1)
     ax.axvline(boundary, color=SAVED, linestyle=":", linewidth=1, label="backward begins (plan)")
     ax.set(
         xlabel="fraction of the step's executions",
-        ylabel="memory in GB",
+        ylabel=f"memory in {unit}",
         title=f"Memory over the step: {plan.origin.get('model', 'graph')}",
         ylim=(0, None),
         xlim=(0, 1),
     )
-    ax.legend(loc="lower right", fontsize="small")
+    ax.legend(loc="upper left", fontsize="small")
     return ax
 
 
@@ -105,7 +111,7 @@ def plot_tradeoff(sweep: Sweep, *, peers: Any = None, ax: Any = None) -> Any:
     matplotlib Axes
     """
     ax = _axes(ax, (7, 4.5))
-    giga = 1e9
+    unit, scale = _unit(sweep.baseline_peak_bytes)
     solvers = list(dict.fromkeys(row.solver for row in sweep.rows))
     for solver, (colour, line, marker) in zip(solvers, _LINES * len(solvers)):
         points = pareto(
@@ -118,18 +124,18 @@ def plot_tradeoff(sweep: Sweep, *, peers: Any = None, ax: Any = None) -> Any:
         if points:
             x, y = np.array(points, float).T
             ax.step(
-                x / giga, 100 * y, where="post", color=colour, linestyle=line, marker=marker,
+                x / scale, 100 * y, where="post", color=colour, linestyle=line, marker=marker,
                 markersize=4, label=solver,
             )  # fmt: skip
     for name, (peak, overhead) in (peers or {}).items():
-        ax.plot(peak / giga, 100 * overhead, "x", color="black")
-        ax.annotate(name, (peak / giga, 100 * overhead), fontsize="x-small")
-    bound = sweep.bound_bytes / giga
-    left = min(bound, *(row.budget_bytes / giga for row in sweep.rows)) * 0.97
+        ax.plot(peak / scale, 100 * overhead, "x", color="black")
+        ax.annotate(name, (peak / scale, 100 * overhead), fontsize="x-small")
+    bound = sweep.bound_bytes / scale
+    left = max(bound - 0.1 * (sweep.baseline_peak_bytes / scale - bound), 0.0)
     ax.axvspan(left, bound, color=BASELINE, alpha=0.3, label="no schedule fits")
-    ax.axvline(sweep.baseline_peak_bytes / giga, color=BASELINE, linestyle=":", label="no plan")
+    ax.axvline(sweep.baseline_peak_bytes / scale, color=BASELINE, linestyle=":", label="no plan")
     ax.set(
-        xlabel="peak memory of the step in GB",
+        xlabel=f"peak memory of the step in {unit}",
         ylabel="extra compute in %",
         title=f"Memory against recomputation: {sweep.name}",
         xlim=(left, None),
