@@ -42,7 +42,7 @@ def gpt2() -> tuple[nn.Module, dict[str, Any]]:
         eos_token_id=0, use_cache=False,
     )  # fmt: skip
     ids = torch.randint(0, 64, (3, 16))
-    return GPT2LMHeadModel(config).train(), {"input_ids": ids, "labels": ids}
+    return GPT2LMHeadModel(config).train(), {"input_ids": ids, "labels": ids.clone()}
 
 
 def mlp() -> tuple[nn.Module, dict[str, Any]]:
