@@ -194,3 +194,31 @@ def test_plots_return_their_axes(plan: Plan) -> None:
     assert low == 0
     assert high * 1e6 >= plan.baseline_peak_bytes
     assert {t.get_text() for t in ax.get_legend().get_texts()} >= {"no plan", "budget"}
+
+
+class Tagger(nn.Module):
+    """A model whose labels may be its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 16)
+        self.head = nn.Linear(16, 50)
+
+    def forward(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        logits = self.head(torch.tanh(self.embed(ids)))
+        return nn.functional.cross_entropy(logits, labels)
+
+
+def test_an_input_given_twice_counts_once_also_after_a_file(tmp_path: Path) -> None:
+    ids = torch.randint(0, 50, (1000,))
+    twice = {"ids": ids, "labels": ids}
+    top = pebble.optimize(Tagger(), twice, budget_gb=1, optimizer=None, solver="keep_all")
+    assert top.memory["inputs"] == 8000
+    tight = pebble.optimize(
+        Tagger(), twice, budget_bytes=top.peak_bytes, optimizer=None, solver="keep_all"
+    )
+    tight.save(tmp_path / "plan.json")
+    for plan in (tight, pebble.load_plan(tmp_path / "plan.json")):
+        model = Tagger()
+        plan.apply(model)
+        assert plan.validate(model, twice).exact
