@@ -289,29 +289,47 @@ def verdict(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def kept_results(path: Path, again: list[str]) -> list[dict[str, Any]]:
+    """Models of an earlier run that are not run again."""
+    if not path.exists():
+        return []
+    return [r for r in json.loads(path.read_text())["models"] if r["model"] not in again]
+
+
+def save(results: list[dict[str, Any]], path: Path) -> None:
+    """Write what is there so far."""
+    path.parent.mkdir(exist_ok=True)
+    data = {
+        "command": "python benchmarks/peers.py",
+        "date": str(date.today()),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "summary": verdict(results),
+        "models": results,
+    }
+    path.write_text(json.dumps(data, indent=1))
+
+
 def main() -> int:
     """Run the comparison; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default=MODELS, help="comma-separated")
     parser.add_argument("--time-limit", type=float, default=6.0)
+    parser.add_argument("--add", action="store_true", help="keep the other models' results")
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    results = []
+    results = kept_results(args.output, args.models.split(",")) if args.add else []
     for name in args.models.split(","):
         results.append(run_model(name, args.time_limit))
         print(show(results[-1]), flush=True)
+        save(results, args.output)
     for result in results:
         for row in result["failed"]:
             print(f"{result['model']}: {row['peer']} failed: {row['failed']}")
     summary = verdict(results)
     print("\n" + "\n".join(f"{key}: {value}" for key, value in summary.items()))
-    args.output.parent.mkdir(exist_ok=True)
-    data = {"command": "python benchmarks/peers.py", "date": str(date.today()),
-            "torch": torch.__version__, "threads": torch.get_num_threads(),
-            "summary": summary, "models": results}  # fmt: skip
-    args.output.write_text(json.dumps(data, indent=1))
     return int(bool(summary["peers_with_fewer_flops"]))
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pebble.sweeping import Sweep
 
 SAVED, RECOMPUTED, BASELINE, BUDGET = "#1f77b4", "#ff7f0e", "#999999", "#d62728"
-_LINES = (
+LINES = (
     ("#1f77b4", "-", "o"),
     ("#ff7f0e", "--", "s"),
     ("#2ca02c", "-.", "^"),
@@ -22,7 +22,8 @@ _LINES = (
 )
 
 
-def _axes(ax: Any, figsize: tuple[float, float]) -> Any:
+def axes_for(ax: Any, figsize: tuple[float, float]) -> Any:
+    """The axes given, or new ones of this size in inches."""
     if ax is not None:
         return ax
     try:
@@ -54,7 +55,7 @@ def plot_memory(plan: Plan, *, measured: Any = None, ax: Any = None) -> Any:
     -------
     matplotlib Axes
     """
-    ax = _axes(ax, (9, 4))
+    ax = axes_for(ax, (9, 4))
     resident = plan.resident.total
     unit, scale = _unit(plan.baseline_peak_bytes)
     without, planned = plan.baseline.live, plan.trace.live
@@ -110,10 +111,10 @@ def plot_tradeoff(sweep: Sweep, *, peers: Any = None, ax: Any = None) -> Any:
     -------
     matplotlib Axes
     """
-    ax = _axes(ax, (7, 4.5))
+    ax = axes_for(ax, (7, 4.5))
     unit, scale = _unit(sweep.baseline_peak_bytes)
     solvers = list(dict.fromkeys(row.solver for row in sweep.rows))
-    for solver, (colour, line, marker) in zip(solvers, _LINES * len(solvers)):
+    for solver, (colour, line, marker) in zip(solvers, LINES * len(solvers)):
         points = pareto(
             [
                 (row.peak_bytes, row.overhead)

@@ -7,33 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from pebble.errors import InvalidArgument, PebbleError
+from pebble.errors import InvalidArgument
 from pebble.games.board import Board
 from pebble.games.frames import positions
 from pebble.games.position import BLACK, FREE, GHOST, WHITE, Position
 from pebble.games.rules import RedBlue
 from pebble.games.solving import GameResult
+from pebble.plotting import LINES, axes_for
 
 HELD, AGAIN, OTHER, QUIET = "#1f77b4", "#ff7f0e", "#9467bd", "#dddddd"
-_LINES = (
-    ("#1f77b4", "-", "o"),
-    ("#ff7f0e", "--", "s"),
-    ("#2ca02c", "-.", "^"),
-    ("#9467bd", ":", "D"),
-)
 _COLOURS = {0: QUIET, 1: HELD, 2: AGAIN, 3: OTHER}
-
-
-def _axes(ax: Any, figsize: tuple[float, float]) -> Any:
-    if ax is not None:
-        return ax
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise PebbleError(
-            "Plots need matplotlib; install it, or the extra 'viz' of this package."
-        ) from None
-    return plt.subplots(figsize=figsize, layout="constrained")[1]
 
 
 def _solved(result: GameResult) -> tuple[Any, ...]:
@@ -80,7 +63,7 @@ def plot_strategy(result: GameResult, *, ax: Any = None) -> Any:
 
     matrix = strategy_matrix(result)
     high, wide = matrix.shape
-    ax = _axes(ax, (min(12.0, 3 + wide / 9), min(8.0, 1.2 + high / 6)))
+    ax = axes_for(ax, (min(12.0, 3 + wide / 9), min(8.0, 1.2 + high / 6)))
     colours = ListedColormap([_COLOURS[k] for k in range(4)])
     ax.imshow(matrix, aspect="auto", cmap=colours, vmin=0, vmax=3, interpolation="none")
     ax.set_xlabel("move")
@@ -98,7 +81,7 @@ def plot_strategy(result: GameResult, *, ax: Any = None) -> Any:
 def plot_pebbles(results: GameResult | Iterable[GameResult], *, ax: Any = None) -> Any:
     """Pebbles on the board over the moves, one line for each strategy."""
     results = [results] if isinstance(results, GameResult) else list(results)
-    ax = _axes(ax, (8, 3))
+    ax = axes_for(ax, (8, 3))
     for (colour, dash, _), result in zip(_cycle(len(results)), results):
         _solved(result)
         trace = result.trace
@@ -118,7 +101,7 @@ def plot_front(
 ) -> Any:
     """The trade-off between pebbles and cost; a staircase, filled markers where it is proved."""
     named = fronts if isinstance(fronts, dict) else {"": fronts}
-    ax = _axes(ax, (6, 4))
+    ax = axes_for(ax, (6, 4))
     cost_name = "cost"
     for (colour, dash, marker), (label, front) in zip(_cycle(len(named)), named.items()):
         points = [r for r in front if r.strategy is not None]
@@ -145,7 +128,7 @@ def plot_board(result: GameResult, move: int, *, ax: Any = None) -> Any:
     board, matrix = result.board, strategy_matrix(result)
     if not -matrix.shape[1] <= move < matrix.shape[1]:
         raise InvalidArgument(f"There are {matrix.shape[1] - 1} moves; there is no move {move}.")
-    ax = _axes(ax, (5, 4))
+    ax = axes_for(ax, (5, 4))
     graph = nx.DiGraph((u, v) for v, reads in enumerate(board.preds) for u in reads)
     graph.add_nodes_from(range(len(board)))
     kinds = matrix[:, move]
@@ -179,4 +162,4 @@ def _layout(board: Board) -> dict[int, tuple[float, float]]:
 
 
 def _cycle(count: int) -> list[tuple[str, str, str]]:
-    return [_LINES[i % len(_LINES)] for i in range(count)]
+    return [LINES[i % len(LINES)] for i in range(count)]
