@@ -37,6 +37,7 @@ notebooks: .venv/ready
 	$(BIN)/python -m pytest --nbmake notebooks
 
 bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/zoo.py
 	$(BIN)/python benchmarks/peers.py
 
