@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -28,13 +29,13 @@ def split_of(graph: Graph) -> int:
 def crossing_bytes(graph: Graph, last: int) -> IntArray:
     """Bytes that are read across from ops 0..p to ops p+1..last, shape (last + 1,)."""
     a = graph.arrays
+    inside = np.concatenate(([0], np.cumsum(a.use_op <= last)))
+    count = inside[a.use_ptr[1:]] - inside[a.use_ptr[:-1]]
+    crossing = np.flatnonzero((a.producer >= 0) & (a.producer <= last) & (count > 0))
     delta = np.zeros(last + 1, np.int64)
-    for v in np.flatnonzero((a.producer >= 0) & (a.producer <= last)):
-        readers = a.use_op[a.use_ptr[v] : a.use_ptr[v + 1]]
-        inside = int(np.searchsorted(readers, last, side="right"))
-        if inside:
-            delta[a.producer[v]] += a.size[v]
-            delta[readers[inside - 1]] -= a.size[v]
+    np.add.at(delta, a.producer[crossing], a.size[crossing])
+    last_reader = a.use_op[a.use_ptr[crossing] + count[crossing] - 1]
+    np.add.at(delta, last_reader, -a.size[crossing])
     return np.cumsum(delta)
 
 
@@ -66,18 +67,19 @@ class RecomputeOnce:
         a, n = graph.arrays, len(graph.ops)
         self.graph = graph
         self.split = split_of(graph)
-        producer, in_ptr, in_val = a.producer.tolist(), a.in_ptr.tolist(), a.in_val.tolist()
-        self.makers = [
-            sorted({producer[v] for v in in_val[in_ptr[i] : in_ptr[i + 1]]}) for i in range(n)
-        ]
-        self.gone = [i if i <= self.split else n for i in range(n)]
-        self.back = [n] * n
-        for i, makers in enumerate(self.makers):
-            for p in makers:
-                if i <= self.split:
-                    self.gone[p] = i
-                elif p <= self.split:
-                    self.back[p] = min(self.back[p], i)
+        readers = np.repeat(np.arange(n), np.diff(a.in_ptr))
+        pairs = np.unique(readers * n + a.producer[a.in_val])
+        self._reader, self._maker = pairs // max(n, 1), pairs % max(n, 1)
+        ends = np.searchsorted(self._reader, np.arange(n + 1))
+        makers = self._maker.tolist()
+        self.makers = [makers[x:y] for x, y in pairwise(ends.tolist())]
+        ahead = self._reader <= self.split
+        gone, back = np.arange(n), np.full(n, n)
+        gone[self.split + 1 :] = n
+        np.maximum.at(gone, self._maker[ahead], self._reader[ahead])
+        np.minimum.at(back, self._maker[~ahead], self._reader[~ahead])
+        back[self.split + 1 :] = n
+        self.gone, self.back = gone.tolist(), back.tolist()
 
     def schedule(self, again: Sequence[bool]) -> Schedule:
         """The schedule that recomputes the ops i with ``again[i]`` where they are needed.
@@ -87,14 +89,19 @@ class RecomputeOnce:
         again : sequence of bool, shape (n_ops,)
             Only recomputable ops may be chosen.
         """
-        order: list[int] = []
-        fresh = bytearray(len(self.graph.ops))
-        gone = self.gone
-        for now, makers in enumerate(self.makers):
-            lost = [p for p in makers if again[p] and gone[p] < now and not fresh[p]]
+        n, gone = len(self.graph.ops), self.gone
+        order = list(range(self.split + 1))
+        fresh = bytearray(n)
+        # Forward readers come before a result is gone: only later ones can miss it.
+        missing = np.array(again, np.bool_)[self._maker] & (self._reader > self.split)
+        seen = self.split + 1
+        for now in np.unique(self._reader[missing]).tolist():
+            order.extend(range(seen, now))
+            seen = now
+            lost = [p for p in self.makers[now] if again[p] and gone[p] < now and not fresh[p]]
             if lost:
                 order.extend(self._closure(lost, now, again, fresh))
-            order.append(now)
+        order.extend(range(seen, n))
         return Schedule(tuple(order))
 
     def _closure(
