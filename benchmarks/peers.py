@@ -50,7 +50,7 @@ from pebble.step import Step, trace_step
 
 RATIOS = tuple(k / 10 for k in range(10))
 TORCH_SOLVERS = ("dp", "ilp")
-MODELS = "llama_small,vit,unet,resnet,autocast_mlp,convnext"
+MODELS = ",".join(ZOO)
 RESULTS = Path(__file__).parent / "results" / "peers.json"
 
 
@@ -162,6 +162,35 @@ def node_flops(node: torch.fx.Node) -> int:
     return work.flops if work.dense else 0
 
 
+def _batch_norm(
+    x: Any, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float
+) -> Any:
+    if not training:
+        return NotImplemented
+    aten = torch.ops.aten
+    out, now, inverse = aten._native_batch_norm_legit.no_stats(
+        x, weight, bias, True, momentum, eps
+    )
+    count = x.numel() / x.shape[1]
+    spread = (inverse**-2 - eps) * (count / (count - 1))
+    return out, now, inverse, mean.lerp(now, momentum), var.lerp(spread, momentum)
+
+
+def _batch_norm_backward(grad: Any, x: Any, weight: Any, mean: Any, var: Any, *rest: Any) -> Any:
+    training = rest[2]
+    if not training or mean is None:
+        return NotImplemented
+    return torch.ops.aten.native_batch_norm_backward(grad, x, weight, None, None, *rest)
+
+
+# In training a batch norm's output and backward read no running statistics. Without this torch
+# saves them to run the op again, and then refuses, because the forward has changed them in place.
+DECOMPOSITIONS = {
+    torch.ops.aten._native_batch_norm_legit_functional.default: _batch_norm,
+    torch.ops.aten.native_batch_norm_backward.default: _batch_norm_backward,
+}
+
+
 def torch_budget(name: str, ratio: float, solver: str, plain: int) -> dict[str, Any]:
     """`activation_memory_budget` through torch.compile, without fusing kernels."""
     model, inputs = ZOO[name]()
@@ -175,7 +204,10 @@ def torch_budget(name: str, ratio: float, solver: str, plain: int) -> dict[str, 
 
     torch._dynamo.reset()
     backend = aot_autograd(
-        fw_compiler=count, bw_compiler=count, partition_fn=min_cut_rematerialization_partition
+        fw_compiler=count,
+        bw_compiler=count,
+        partition_fn=min_cut_rematerialization_partition,
+        decompositions=DECOMPOSITIONS,
     )
     settings = {"activation_memory_budget": ratio, "activation_memory_budget_solver": solver}
     try:

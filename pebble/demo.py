@@ -113,13 +113,13 @@ def run_demo(*, progress: Callable[[str], None] | None = None) -> DemoReport:
     say("Tracing a GPT-2 of 4 layers with dropout 0.1 ...")
     step = gpt2_step()
     unplanned = plan_step(step, 10**15, solver="keep_all").baseline_peak_bytes
-    least, _ = least_budget(step, time_limit=10.0)
+    least, known = least_budget(step, time_limit=10.0)
     reference = train_losses(step.model, step)
     rows = []
     for share in SHARES:
         budget = int(least + share * (unplanned - least))
         say(f"Planning, applying and measuring at {gigabytes(budget)} ...")
-        plan = plan_step(step, budget, time_limit=6.0)
+        plan = plan_step(step, budget, time_limit=6.0, start=known)
         checked = plan.validate(repeats=1)
         planned = train_losses(step.model, step, apply=plan.apply)
         rows.append(

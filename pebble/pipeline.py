@@ -8,11 +8,11 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from pebble.errors import InfeasibleBudget, InvalidArgument
-from pebble.plan import Plan, live_kinds
+from pebble.plan import Plan, Unplanned, live_kinds
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
 from pebble.report import gigabytes
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pebble.step import Step
 
 logger = logging.getLogger("pebble")
+ChunkedLoss = Literal["auto", False] | int
 
 
 def optimize(
@@ -41,6 +42,7 @@ def optimize(
     seed: int = 0,
     batch_size: int | None = None,
     seq_len: int | None = None,
+    chunked_loss: ChunkedLoss = "auto",
     display: bool = False,
     **options: Any,
 ) -> Plan:
@@ -69,6 +71,11 @@ def optimize(
     seed : int
     batch_size, seq_len : int, optional
         For inferred inputs of Hugging Face models.
+    chunked_loss : "auto", int or False
+        Compute the output projection and the cross entropy of a language model so many tokens at
+        a time: into how many chunks they are split. Gradients then equal those of the un-planned
+        step up to rounding, not bit for bit, and the model's output holds no logits.
+        "auto": only if no plan fits the budget otherwise.
     display : bool
         Log time, incumbent, bound and gap while solving, at most once a second.
     **options
@@ -95,6 +102,7 @@ def optimize(
     from pebble.step import trace_step
 
     budget = whole_budget(budget_gb, budget_bytes)
+    check_chunked_loss(chunked_loss)
     get_solver(solver)
     step = trace_step(
         model,
@@ -106,7 +114,14 @@ def optimize(
         seq_len=seq_len,
     )
     return plan_step(
-        step, budget, solver=solver, time_limit=time_limit, seed=seed, display=display, **options
+        step,
+        budget,
+        solver=solver,
+        time_limit=time_limit,
+        seed=seed,
+        display=display,
+        chunked_loss=chunked_loss,
+        **options,
     )
 
 
@@ -119,12 +134,15 @@ def plan_step(
     seed: int = 0,
     display: bool = False,
     start: Schedule | None = None,
+    chunked_loss: ChunkedLoss = False,
     **options: Any,
 ) -> Plan:
     """Plan a traced step; `optimize` for many budgets of one step.
 
     Parameters
     ----------
+    chunked_loss : "auto", int or False
+        As in `optimize`.
     start : Schedule, optional
         A known schedule (of a smaller budget, say): given to a solver that can begin with it, and
         kept if the solver finds none cheaper.
@@ -133,31 +151,107 @@ def plan_step(
     ------
     InfeasibleBudget
     """
-    room = budget_bytes - step.resident.total
-    if room < 0 or step.resident.optimizer_step_peak > budget_bytes:
-        raise _infeasible(step, budget_bytes, None, time_limit, seed)
-    problem = Problem(step.graph, room)
-    options |= starting_options(solver, start)
-    with display_progress(display) as report:
-        result = solve(problem, solver, time_limit=time_limit, seed=seed, report=report, **options)
-    result = best_of(result, start)
-    if result.schedule is None:
-        raise _infeasible(step, budget_bytes, result, time_limit, seed)
-    return Plan(
-        budget_bytes=budget_bytes,
-        problem=problem,
-        schedule=result.schedule,
-        resident=step.resident,
-        status=result.status,
-        lower_bound=result.lower_bound,
-        scope=result.scope,
-        solver=result.solver,
-        seed=seed,
-        runtime=result.runtime,
-        options=dict(result.options),
-        origin=step.origin,
-        workspace_measured=step.workspace_measured,
-        step=step,
+    check_chunked_loss(chunked_loss)
+    search = _Search(budget_bytes, solver, time_limit, seed, display, options)
+    if chunked_loss is not False and chunked_loss != "auto":
+        step = step.chunked(int(chunked_loss))
+    result = search.run(step, start)
+    if result is None and chunked_loss == "auto":
+        other = _automatically_chunked(step, budget_bytes)
+        if other is not None:
+            step, result = other, search.run(other, None)
+    if result is None:
+        raise _infeasible(step, search)
+    return search.plan(step, result)
+
+
+def check_chunked_loss(chunked_loss: ChunkedLoss) -> None:
+    """Raise `InvalidArgument` unless it is "auto", False or a number of chunks."""
+    number = isinstance(chunked_loss, int) and not isinstance(chunked_loss, bool)
+    if chunked_loss is not False and chunked_loss != "auto" and not (number and chunked_loss > 1):
+        raise InvalidArgument(
+            f"chunked_loss is {chunked_loss!r}; pass 'auto', False, or a number of chunks from 2 "
+            "on."
+        )
+
+
+def _automatically_chunked(step: Step, budget: int) -> Step | None:
+    """The step with its loss in chunks, if it has one that can be split and that helps."""
+    from pebble.chunking import suggest_chunks
+
+    room = budget - step.resident.total
+    if room <= 0 or step.whole is not None:
+        return None
+    try:
+        chunked = step.chunked(suggest_chunks(step.captured, room))
+    except InvalidArgument as error:
+        logger.info("%s", error)
+        return None
+    return chunked if chunked.floor_bytes <= budget else None
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A budget, a solver and its options; for one step or another."""
+
+    budget: int
+    solver: str | Solver
+    time_limit: float
+    seed: int
+    display: bool
+    options: dict[str, Any]
+    results: list[Result] = field(default_factory=list)
+
+    def run(self, step: Step, start: Schedule | None) -> Result | None:
+        """What the solver finds; None if that is no schedule."""
+        if step.resident.total > self.budget or step.resident.optimizer_step_peak > self.budget:
+            return None
+        problem = Problem(step.graph, self.budget - step.resident.total)
+        options = self.options | starting_options(self.solver, start)
+        with display_progress(self.display) as report:
+            result = solve(
+                problem,
+                self.solver,
+                time_limit=self.time_limit,
+                seed=self.seed,
+                report=report,
+                **options,
+            )
+        result = best_of(result, start)
+        self.results.append(result)
+        return None if result.schedule is None else result
+
+    def plan(self, step: Step, result: Result) -> Plan:
+        """The plan of a result."""
+        assert result.schedule is not None
+        return Plan(
+            budget_bytes=self.budget,
+            problem=result.problem,
+            schedule=result.schedule,
+            resident=step.resident,
+            status=result.status,
+            lower_bound=result.lower_bound,
+            scope=result.scope,
+            solver=result.solver,
+            seed=self.seed,
+            runtime=result.runtime,
+            options=dict(result.options),
+            origin=step.origin,
+            workspace_measured=step.workspace_measured,
+            step=step,
+            unchunked=None if step.whole is None else unplanned(step.whole),
+        )
+
+
+def unplanned(step: Step) -> Unplanned:
+    """Figures of a step that runs as it is."""
+    trace = simulate(step.graph, Schedule.keep_all(step.graph))
+    sizes = step.graph.arrays.size
+    return Unplanned(
+        peak_bytes=step.resident.whole_step_peak(trace.peak),
+        cost=trace.cost,
+        saved_bytes=int(sizes[list(trace.saved)].sum()),
+        floor_bytes=step.floor_bytes,
     )
 
 
@@ -216,17 +310,17 @@ def least_budget(step: Step, *, time_limit: float = 30.0, seed: int = 0) -> tupl
     """The least whole-step budget known to work, and the schedule that shows it."""
     graph = step.graph
     top = Problem(graph, simulate(graph, Schedule.keep_all(graph)).peak, Objective.PEAK)
-    result = solve(top, "minpeak", time_limit=time_limit, seed=seed)
+    enough = step.resident.optimizer_step_peak - step.resident.total  # lower is of no use
+    result = solve(top, "minpeak", time_limit=time_limit, seed=seed, target=enough)
     schedule = result.schedule or Schedule.keep_all(graph)
     return step.resident.whole_step_peak(simulate(graph, schedule).peak), schedule
 
 
-def _infeasible(
-    step: Step, budget: int, result: Result | None, time_limit: float, seed: int
-) -> InfeasibleBudget:
-    least, schedule = least_budget(step, time_limit=min(time_limit, 20.0), seed=seed)
-    fits = least <= budget
-    if fits:
+def _infeasible(step: Step, search: _Search) -> InfeasibleBudget:
+    budget = search.budget
+    result = search.results[-1] if search.results else None
+    least, schedule = least_budget(step, time_limit=min(search.time_limit, 20.0), seed=search.seed)
+    if least <= budget:
         solver = "The solver" if result is None else f"Solver {result.solver!r}"
         text = (
             f"{solver} found no plan within {gigabytes(budget)}, though one of "
@@ -235,12 +329,30 @@ def _infeasible(
         if result is not None and result.message:
             text = f"{text} ({result.message})"
     else:
+        chunks = step.origin.get("chunks")
         text = (
-            f"{gigabytes(budget)} is below the least budget known for this model, "
-            f"{gigabytes(least)}: {_made_of(step, schedule)}. Try a smaller micro-batch, a "
+            f"{gigabytes(budget)} is below the least budget known for this model"
+            f"{f' even with its loss in {chunks} chunks' if chunks else ''}, "
+            f"{gigabytes(least)}: {_made_of(step, schedule)}. Try "
+            f"{_chunks_would_help(step, schedule)}a smaller micro-batch, a "
             f"leaner optimizer, frozen parameters (LoRA), or budget_gb={_round_up(least)}."
         )
     return InfeasibleBudget(text, budget_bytes=budget, least_bytes=least)
+
+
+def _chunks_would_help(step: Step, schedule: Schedule) -> str:
+    """The advice to split the loss, where the loss sets the peak and can be split."""
+    from pebble.lossregion import find_region
+
+    trace = simulate(step.graph, schedule)
+    nodes = step.captured.op_nodes[schedule.order[trace.peak_step]]
+    if step.whole is not None or step.resident.optimizer_step_peak > trace.peak:
+        return ""
+    try:
+        region = find_region(step.captured)
+    except InvalidArgument:
+        return ""
+    return "chunked_loss='auto', " if any(node in region.forms for node in nodes) else ""
 
 
 def _made_of(step: Step, schedule: Schedule) -> str:

@@ -36,6 +36,7 @@ def minpeak(
     report: Callable[[Progress], None] = lambda progress: None,
     start: Schedule | Iterable[Schedule] = (),
     threads: int = 2,
+    target: int = 0,
 ) -> Answer:
     """A schedule with the least peak, at whatever cost; `solver="auto"` then makes it cheap.
 
@@ -44,6 +45,8 @@ def minpeak(
     problem : Problem
         Its budget is an upper limit only.
     start : Schedule or iterable of Schedule
+    target : int
+        A peak in bytes that is low enough to stop.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def minpeak(
     """
     bound = peak_bound(problem)
     deadline = time.perf_counter() + 0.98 * time_limit
-    search = _search(problem, seed, deadline, bound, report)
+    search = _search(problem, seed, deadline, max(bound, target), report)
     for schedule in [start] if isinstance(start, Schedule) else start:
         search.offer(schedule.order, "start")
     _lower(search, threads)
