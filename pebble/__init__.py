@@ -3,6 +3,7 @@
 import logging
 
 from pebble._version import __version__
+from pebble.batching import BatchSizes, max_batch_size
 from pebble.errors import (
     CaptureError,
     GraphError,
@@ -26,6 +27,7 @@ from pebble.sweeping import Sweep, sweep
 
 __all__ = [
     "Answer",
+    "BatchSizes",
     "CaptureError",
     "Graph",
     "GraphError",
@@ -49,6 +51,7 @@ __all__ = [
     "Value",
     "__version__",
     "load_plan",
+    "max_batch_size",
     "optimize",
     "register",
     "simulate",
