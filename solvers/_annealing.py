@@ -138,9 +138,8 @@ def dense(board, order):  # type: ignore[no-untyped-def]
 @_compile
 def spread(net, board):  # type: ignore[no-untyped-def]
     """Space the executions evenly again."""
-    order = board.slot.copy()
-    length = dense(board, order)
-    lay_out(net, board, order, length)
+    length = dense(board, board.spare)
+    lay_out(net, board, board.spare, length)
 
 
 @_entry

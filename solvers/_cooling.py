@@ -122,6 +122,7 @@ def board_of(net: Net, order: Sequence[int] | IntArray, budget: int, seed: int) 
         number=number,
         random=np.random.SeedSequence(seed).generate_state(1, np.uint64) | np.uint64(1),
         best=np.zeros(slots, np.int64),
+        spare=np.zeros(slots, np.int64),
     )
     kernel.lay_out(net, board, start, len(start))
     return board
