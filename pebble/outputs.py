@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,26 @@ def put_together(template: Any, tensors: Sequence[Any]) -> Any:
     for key, child in zip(template.keys, children):
         object.__setattr__(made, key, child)
     return made
+
+
+def without(template: Any, dropped: Collection[int]) -> Any:
+    """The template with None in place of these tensors, the others counted anew.
+
+    Examples
+    --------
+    >>> import torch
+    >>> template, _ = take_apart((torch.zeros(1), torch.zeros(2)))
+    >>> put_together(without(template, {0}), ["second"])
+    (None, 'second')
+    """
+    if isinstance(template, Leaf):
+        if template.index in dropped:
+            return None
+        return Leaf(template.index - sum(i < template.index for i in dropped), template.path)
+    if not isinstance(template, Branch):
+        return template
+    children = tuple(without(child, dropped) for child in template.children)
+    return dataclasses.replace(template, children=children)
 
 
 def leaves(template: Any) -> Iterator[Leaf]:

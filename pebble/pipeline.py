@@ -158,7 +158,7 @@ def plan_step(
     result = search.run(step, start)
     if result is None and chunked_loss == "auto":
         other = _automatically_chunked(step, budget_bytes)
-        if other is not None:
+        if other is not None and other.floor_bytes < step.floor_bytes:
             step, result = other, search.run(other, None)
     if result is None:
         raise _infeasible(step, search)
@@ -176,18 +176,16 @@ def check_chunked_loss(chunked_loss: ChunkedLoss) -> None:
 
 
 def _automatically_chunked(step: Step, budget: int) -> Step | None:
-    """The step with its loss in chunks, if it has one that can be split and that helps."""
+    """The step with its loss in chunks, if it has one that can be split."""
     from pebble.chunking import suggest_chunks
 
-    room = budget - step.resident.total
-    if room <= 0 or step.whole is not None:
+    if step.whole is not None or step.resident.total >= budget:
         return None
     try:
-        chunked = step.chunked(suggest_chunks(step.captured, room))
+        return step.chunked(suggest_chunks(step.captured, budget - step.resident.total))
     except InvalidArgument as error:
         logger.info("%s", error)
         return None
-    return chunked if chunked.floor_bytes <= budget else None
 
 
 @dataclass(frozen=True)
@@ -346,7 +344,8 @@ def _chunks_would_help(step: Step, schedule: Schedule) -> str:
 
     trace = simulate(step.graph, schedule)
     nodes = step.captured.op_nodes[schedule.order[trace.peak_step]]
-    if step.whole is not None or step.resident.optimizer_step_peak > trace.peak:
+    in_the_step = step.resident.total + trace.peak >= step.resident.optimizer_step_peak
+    if step.whole is not None or not in_the_step:
         return ""
     try:
         region = find_region(step.captured)

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,27 @@ class Resident:
 
 
 @dataclass(frozen=True)
+class Unplanned:
+    """A step as it is: everything kept, the loss in one piece. Bytes of the whole step.
+
+    Attributes
+    ----------
+    peak_bytes : int
+    cost : int
+        Nanoseconds.
+    saved_bytes : int
+        In memory when the backward begins.
+    floor_bytes : int
+        A peak that no schedule can undercut while the loss is in one piece.
+    """
+
+    peak_bytes: int
+    cost: int
+    saved_bytes: int
+    floor_bytes: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """A training step that fits its budget.
 
@@ -84,6 +105,8 @@ class Plan:
         was made for.
     workspace_measured : bool
         False if it was made on fake tensors; then `apply` measures and checks the budget again.
+    unchunked : Unplanned or None
+        Where the head and the loss run in chunks: the step that they are compared with.
     """
 
     budget_bytes: int
@@ -100,6 +123,7 @@ class Plan:
     origin: Mapping[str, Any] = field(repr=False)
     workspace_measured: bool = True
     step: Step | None = field(default=None, repr=False, compare=False)
+    unchunked: Unplanned | None = None
 
     # -- numbers ---------------------------------------------------------------------------
 
@@ -110,8 +134,26 @@ class Plan:
 
     @cached_property
     def baseline(self) -> Trace:
-        """The referee's replay of the un-planned step (everything kept)."""
+        """The referee's replay of the graph with everything kept."""
         return simulate(self.problem, Schedule.keep_all(self.problem.graph))
+
+    @cached_property
+    def unplanned(self) -> Unplanned:
+        """The step without a plan, its loss in one piece."""
+        if self.unchunked is not None:
+            return self.unchunked
+        sizes = self.problem.graph.arrays.size
+        return Unplanned(
+            peak_bytes=self.resident.whole_step_peak(self.baseline.peak),
+            cost=self.baseline.cost,
+            saved_bytes=int(sizes[list(self.baseline.saved)].sum()),
+            floor_bytes=self.resident.whole_step_peak(self.problem.working_set_bound),
+        )
+
+    @property
+    def chunks(self) -> int:
+        """Into how many chunks of tokens the head and the loss are split; 0: not at all."""
+        return int(self.origin.get("chunks") or 0)
 
     @property
     def peak_bytes(self) -> int:
@@ -121,7 +163,7 @@ class Plan:
     @property
     def baseline_peak_bytes(self) -> int:
         """Predicted peak of the un-planned step."""
-        return self.resident.whole_step_peak(self.baseline.peak)
+        return self.unplanned.peak_bytes
 
     @property
     def cost(self) -> int:
@@ -131,7 +173,7 @@ class Plan:
     @property
     def overhead(self) -> float:
         """Extra compute as a fraction of the un-planned step's compute."""
-        return self.trace.recomputed_cost / max(self.baseline.cost, 1)
+        return (self.cost - self.unplanned.cost) / max(self.unplanned.cost, 1)
 
     @property
     def gap(self) -> float:
@@ -260,6 +302,7 @@ class Plan:
             loss=None if known is None else known.loss,
             optimizer=self.origin["optimizer"],
             costs=list(self.problem.graph.arrays.cost),
+            chunks=self.chunks,
         )
         difference = first_difference(self.problem.graph, step.graph)
         if difference is not None:
@@ -328,6 +371,7 @@ class Plan:
             "seed": self.seed,
             "runtime": self.runtime,
             "options": dict(self.options),
+            "unchunked": None if self.unchunked is None else asdict(self.unchunked),
             "origin": dict(self.origin),
             "workspace_measured": self.workspace_measured,
             "schedule": list(self.schedule.order),
@@ -397,6 +441,7 @@ def _plan_from_json(data: Mapping[str, Any]) -> Plan:
         options=dict(data["options"]),
         origin=dict(data["origin"]),
         workspace_measured=bool(data["workspace_measured"]),
+        unchunked=Unplanned(**data["unchunked"]) if data.get("unchunked") else None,
     )
 
 

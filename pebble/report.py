@@ -41,14 +41,14 @@ def comparison(plan: Plan) -> tuple[list[str], list[list[str]]]:
     """Header and rows of no plan / this plan / lower bound."""
     header = ["", "peak", "extra compute", "saved for backward", "ops recomputed"]
     sizes = plan.problem.graph.arrays.size
-    base = max(plan.baseline.cost, 1)
+    base = max(plan.unplanned.cost, 1)
     floor = plan.resident.whole_step_peak(plan.problem.working_set_bound)
     rows = [
         [
             "no plan",
             gigabytes(plan.baseline_peak_bytes),
             "0.00 %",
-            gigabytes(int(sizes[list(plan.baseline.saved)].sum())),
+            gigabytes(plan.unplanned.saved_bytes),
             "0",
         ],
         [
@@ -69,9 +69,21 @@ def memory_line(plan: Plan) -> str:
     return f"At the peak: {', '.join(parts)}."
 
 
+def chunks_line(plan: Plan) -> str:
+    """What splitting the loss means for the numbers and for the caller; empty without it."""
+    if plan.unchunked is None:
+        return ""
+    return (
+        f"Head and loss run in {plan.chunks} chunks of tokens: in one piece the step needs at "
+        f"least {gigabytes(plan.unchunked.floor_bytes)}. Gradients equal the un-planned step's up "
+        "to rounding, and the model's output holds no logits."
+    )
+
+
 def plan_text(plan: Plan) -> str:
     """Header, table, breakdown."""
-    return f"{headline(plan)}\n\n{table(*comparison(plan))}\n\n{memory_line(plan)}"
+    parts = [headline(plan), table(*comparison(plan)), memory_line(plan), chunks_line(plan)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def plan_html(plan: Plan) -> str:
@@ -83,7 +95,8 @@ def plan_html(plan: Plan) -> str:
     )
     return (
         f"<div><p><b>{escape(headline(plan))}</b></p><table><tr>{head}</tr>{body}</table>"
-        f"<p>{escape(memory_line(plan))}</p>{_curve(plan)}</div>"
+        f"<p>{escape(memory_line(plan))}</p><p>{escape(chunks_line(plan))}</p>"
+        f"{_curve(plan)}</div>"
     )
 
 

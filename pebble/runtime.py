@@ -58,7 +58,14 @@ def build(
     guards = Guards.of(model, captured)
     if on_mismatch == "error":
         guards.model.check_hooks(model)
-    follower = Follower(guards, schedule, captured.graph.fingerprint, captured.loss, on_mismatch)
+    follower = Follower(
+        guards,
+        schedule,
+        captured.graph.fingerprint,
+        captured.loss,
+        on_mismatch,
+        captured.chunks,
+    )
     follower.stepper = Stepper(captured, schedule)
     return _wrap(model, follower)
 
@@ -77,12 +84,14 @@ class Follower:
         fingerprint: str,
         loss: Callable[[Any], torch.Tensor] | None,
         on_mismatch: str,
+        chunks: int,
     ) -> None:
         self.guards = guards
         self.schedule = schedule
         self.fingerprint = fingerprint
         self.loss = loss
         self.on_mismatch = on_mismatch
+        self.chunks = chunks
         self.stepper: Stepper | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,9 +119,12 @@ class Follower:
     def _trace(
         self, module: PlannedModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Stepper:
+        from pebble.chunking import chunk_loss
         from pebble.tracing import capture
 
         captured = capture(module._unplanned(), args, dict(kwargs), loss=self.loss)
+        if self.chunks:
+            captured = chunk_loss(captured, self.chunks)
         if captured.graph.fingerprint != self.fingerprint:
             raise PlanMismatch(
                 f"This {type(module).__name__} was saved with a plan, but computes another graph "

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from pebble.chunking import chunk_loss
 from pebble.costs import op_costs
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
 from pebble.inputs import Inputs, inputs_to_json, make_inputs
 from pebble.memory import step_memory
 from pebble.plan import Resident
+from pebble.problem import Problem
 from pebble.tracing import Captured, capture
 from pebble.workspace import measure_workspaces
 
@@ -37,6 +39,10 @@ class Step:
     workspace_measured : bool
     origin : dict
         What this was made from, for the plan file.
+    optimizer, costs
+        As they were asked for.
+    whole : Step or None
+        The step before its loss was split into chunks.
     """
 
     model: nn.Module = field(repr=False)
@@ -47,6 +53,30 @@ class Step:
     resident: Resident
     workspace_measured: bool
     origin: dict[str, Any] = field(repr=False)
+    optimizer: str | torch.optim.Optimizer | None = field(default=None, repr=False)
+    costs: str | Sequence[int] = field(default="auto", repr=False)
+    whole: Step | None = field(default=None, repr=False)
+
+    @property
+    def floor_bytes(self) -> int:
+        """Peak of the whole step that no schedule of this graph can undercut."""
+        return self.resident.whole_step_peak(Problem(self.graph, 0).working_set_bound)
+
+    def chunked(self, chunks: int) -> Step:
+        """The same step with the head and the loss split into chunks of tokens.
+
+        Its `whole` is this step.
+
+        Raises
+        ------
+        InvalidArgument
+            If the step has no loss that can be split; says what stands in the way.
+        """
+        whole = self.whole or self
+        captured = chunk_loss(whole.captured, chunks)
+        origin = {**whole.origin, "chunks": chunks}
+        step = _measured(whole.model, whole.inputs, captured, whole.optimizer, whole.costs, origin)
+        return replace(step, whole=whole)
 
     def with_inputs(self, inputs: Any) -> Step:
         """The same step on other data of the same shapes."""
@@ -63,10 +93,12 @@ def trace_step(
     costs: str | Sequence[int] = "auto",
     batch_size: int | None = None,
     seq_len: int | None = None,
+    chunks: int = 0,
 ) -> Step:
     """Trace a model's training step and measure what planning needs.
 
-    Parameters are those of `pebble.optimize`; `costs` may also be one integer an op.
+    Parameters are those of `pebble.optimize`; `costs` may also be one integer an op, and `chunks`
+    is into how many parts the head and the loss are split (0: they are not).
 
     Raises
     ------
@@ -82,33 +114,49 @@ def trace_step(
         )
     found = make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
     captured = capture(model, found.args, found.kwargs, loss=loss)
+    if chunks:
+        captured = chunk_loss(captured, chunks)
+    origin = {
+        "model": type(model).__name__,
+        "device": captured.device,
+        "threads": torch.get_num_threads(),
+        "torch_version": torch.__version__,
+        "costs": costs if isinstance(costs, str) else "given",
+        "optimizer": optimizer if isinstance(optimizer, str | None) else type(optimizer).__name__,
+        "loss": "default" if loss is None else getattr(loss, "__qualname__", repr(loss)),
+        "inputs": inputs_to_json(found),
+        "chunks": chunks,
+    }
+    return _measured(model, found, captured, optimizer, costs, origin)
+
+
+def _measured(
+    model: nn.Module,
+    inputs: Inputs,
+    captured: Captured,
+    optimizer: str | torch.optim.Optimizer | None,
+    costs: str | Sequence[int],
+    origin: dict[str, Any],
+) -> Step:
+    """A captured step with its costs, workspaces and what it keeps."""
     memory = step_memory(captured, optimizer=optimizer, model=model)
     resident = Resident(memory.kinds, memory.optimizer_step_peak)
     times = op_costs(captured, costs) if isinstance(costs, str) else list(costs)
     workspaces = measure_workspaces(captured)
     return Step(
         model=model,
-        inputs=found,
-        loss=loss,
+        inputs=inputs,
+        loss=captured.loss,
         captured=captured,
         graph=captured.graph.with_measures(
             costs=times if len(times) == len(captured.graph.ops) else None,
             workspaces=workspaces.bytes,
         ),
-        resident=_with_inputs(resident, found),
+        resident=_with_inputs(resident, inputs),
         workspace_measured=workspaces.measured,
-        origin={
-            "model": type(model).__name__,
-            "device": captured.device,
-            "threads": torch.get_num_threads(),
-            "torch_version": torch.__version__,
-            "costs": costs if isinstance(costs, str) else "given",
-            "optimizer": optimizer
-            if isinstance(optimizer, str | None)
-            else type(optimizer).__name__,
-            "loss": "default" if loss is None else getattr(loss, "__qualname__", repr(loss)),
-            "inputs": inputs_to_json(found),
-        },
+        origin=origin,
+        optimizer=optimizer,
+        costs=costs,
     )
 
 

@@ -78,6 +78,10 @@ class Captured:
     fake : bool
         Whether the model or its inputs have no data.
     device : str
+    chunks : int
+        Into how many parts the head and the loss are split (see `pebble.chunking`); 0: not at all.
+    whole : Captured or None
+        The capture before that split.
     """
 
     joint: fx.GraphModule = field(repr=False)
@@ -95,6 +99,8 @@ class Captured:
     loss: Loss | None
     fake: bool
     device: str
+    chunks: int = 0
+    whole: Captured | None = field(default=None, repr=False)
 
     def rebuild(self, tensors: Sequence[Any]) -> Any:
         """The object that the model returns, from its tensors.
