@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pebble.graph import Graph, IntArray, Phase
 from pebble.schedule import Schedule
+
+LIGHT = 100
+"""A result with less than this part of its op's bytes is light."""
 
 
 def split_of(graph: Graph) -> int:
@@ -27,16 +31,27 @@ def split_of(graph: Graph) -> int:
 
 
 def crossing_bytes(graph: Graph, last: int) -> IntArray:
-    """Bytes that are read across from ops 0..p to ops p+1..last, shape (last + 1,)."""
+    """Bytes that are read across from ops 0..p to ops p+1..last, shape (last + 1,).
+
+    Pinned values are there in any case and do not count.
+    """
     a = graph.arrays
     inside = np.concatenate(([0], np.cumsum(a.use_op <= last)))
     count = inside[a.use_ptr[1:]] - inside[a.use_ptr[:-1]]
-    crossing = np.flatnonzero((a.producer >= 0) & (a.producer <= last) & (count > 0))
+    loose = (a.producer >= 0) & ~a.pinned
+    crossing = np.flatnonzero(loose & (a.producer <= last) & (count > 0))
     delta = np.zeros(last + 1, np.int64)
     np.add.at(delta, a.producer[crossing], a.size[crossing])
     last_reader = a.use_op[a.use_ptr[crossing] + count[crossing] - 1]
     np.add.at(delta, last_reader, -a.size[crossing])
     return np.cumsum(delta)
+
+
+def _heavy(graph: Graph) -> NDArray[np.bool_]:
+    """Which values are at least a hundredth of what their op makes, shape (n_values,)."""
+    a = graph.arrays
+    made = np.bincount(a.producer[a.out_val], weights=a.size[a.out_val], minlength=len(graph.ops))
+    return (a.size * LIGHT >= made[a.producer]) & ~a.pinned
 
 
 class RecomputeOnce:
@@ -55,10 +70,12 @@ class RecomputeOnce:
     split : int
         Last op of the forward half, see `split_of`.
     makers : list of list of int
-        The ops whose results op i reads.
+        The ops whose results op i must find, save those that are always there: pinned ones, and
+        light ones that the forward half reads after the heavy ones are gone.
     gone : list of int
         Last forward reader of op i (itself if there is none): a chosen op's results are gone
-        after it. ``n_ops`` for ops of the backward half, whose results never go.
+        after it. ``n_ops`` for ops of the backward half, whose results never go. Light results
+        beside heavy ones (the statistics of a normalisation) do not decide.
     back : list of int
         First backward reader of op i, or ``n_ops``.
     """
@@ -67,18 +84,19 @@ class RecomputeOnce:
         a, n = graph.arrays, len(graph.ops)
         self.graph = graph
         self.split = split_of(graph)
-        readers = np.repeat(np.arange(n), np.diff(a.in_ptr))
-        pairs = np.unique(readers * n + a.producer[a.in_val])
+        reader, maker = np.repeat(np.arange(n), np.diff(a.in_ptr)), a.producer[a.in_val]
+        ahead, heavy = reader <= self.split, _heavy(graph)[a.in_val]
+        gone, back = np.arange(n), np.full(n, n)
+        gone[self.split + 1 :] = n
+        np.maximum.at(gone, maker[ahead & heavy], reader[ahead & heavy])
+        np.minimum.at(back, maker[~ahead], reader[~ahead])
+        back[self.split + 1 :] = n
+        counts = ~a.pinned[a.in_val] & ~(ahead & (reader > gone[maker]))
+        pairs = np.unique(reader[counts] * n + maker[counts])
         self._reader, self._maker = pairs // max(n, 1), pairs % max(n, 1)
         ends = np.searchsorted(self._reader, np.arange(n + 1))
         makers = self._maker.tolist()
         self.makers = [makers[x:y] for x, y in pairwise(ends.tolist())]
-        ahead = self._reader <= self.split
-        gone, back = np.arange(n), np.full(n, n)
-        gone[self.split + 1 :] = n
-        np.maximum.at(gone, self._maker[ahead], self._reader[ahead])
-        np.minimum.at(back, self._maker[~ahead], self._reader[~ahead])
-        back[self.split + 1 :] = n
         self.gone, self.back = gone.tolist(), back.tolist()
 
     def schedule(self, again: Sequence[bool]) -> Schedule:
