@@ -1,7 +1,9 @@
-"""Compiled search over downsets for one-shot games: what is computed decides what is pebbled.
+"""Compiled search over downsets: orders in which every node is computed once.
 
-The least peak is a bottleneck shortest path. A placement after which no more is on the board than
-before, and that fits below the peak so far, is made at once: it never hurts a continuation.
+What is computed decides what is alive. The worst moment of an order is a bottleneck, so this is a
+shortest path where lengths are maxima. A placement after which no more is alive than before, and
+that costs no more than the worst so far, is made at once: it never hurts a continuation.
+Downsets that differ by an automorphism of the board count as one.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pebble.games._search_kernels import (
     RUNNING,
     STATES,
     ZERO,
+    canonical,
     compiled,
     lowest,
     pop,
@@ -30,45 +33,68 @@ from pebble.games._search_kernels import (
     total,
 )
 
+SLIDE, TRAFFIC, ROOM, LOAD, SPILL = range(5)
+"""Indices into the rules: sliding; or transfers with room for so many, and what it costs to bring
+back an input, and to store and bring back a computed value."""
+
 
 @compiled
 def live_weight(done: Any, t: Any, held: Any) -> Any:
-    """Weight of what a downset must keep: values still to be read, and held targets."""
-    live = 0
+    """Weight of what a downset keeps alive (values still to be read, and held targets), and how
+    many of them lie in no slow memory."""
+    live, computed = 0, 0
     todo = done
     while todo != ZERO:
         v = lowest(todo)
+        bit = ONE << np.uint64(v)
         todo &= todo - ONE
-        if t.succs[v] & ~done != ZERO or held & (ONE << np.uint64(v)) != ZERO:
+        if t.succs[v] & ~done != ZERO or held & bit != ZERO:
             live += t.size[v]
-    return live
+            computed += t.masks[1] & bit == ZERO
+    return live, computed
 
 
 @compiled
-def placement(v: int, done: Any, live: int, t: Any, held: Any, slide: int) -> Any:
-    """(weight while v is placed, weight afterwards)."""
+def placement(v: int, done: Any, live: int, computed: int, t: Any, held: Any, rules: Any) -> Any:
+    """(price of the moment when v is placed, alive afterwards, computed of those)."""
     bit = ONE << np.uint64(v)
     after = done | bit
-    dying, largest = 0, -1
+    dying, largest, lost = 0, -1, 0
     todo = t.preds[v]
     while todo != ZERO:
         u = lowest(todo)
+        own = ONE << np.uint64(u)
         todo &= todo - ONE
-        if t.succs[u] & ~after == ZERO and held & (ONE << np.uint64(u)) == ZERO:
+        if t.succs[u] & ~after == ZERO and held & own == ZERO:
             dying += t.size[u]
             largest = max(largest, t.size[u])
-    peak = live + t.size[v] + t.extra[v]
-    if slide and largest >= 0:
-        peak = max(live, live + t.size[v] - largest)
-    kept = t.size[v] if t.succs[v] != ZERO or held & bit != ZERO else 0
-    return peak, live - dying + kept
+            lost += t.masks[1] & own == ZERO
+    price = live + t.size[v] + t.extra[v]
+    if rules[SLIDE] and largest >= 0:
+        price = max(live, live + t.size[v] - largest)
+    kept = t.succs[v] != ZERO or held & bit != ZERO
+    if rules[TRAFFIC]:
+        inputs = live - computed - total(t.preds[v] & t.masks[1], t.one)
+        away = max(0, price - rules[ROOM])
+        cheap = min(away, inputs)
+        price = rules[LOAD] * cheap + rules[SPILL] * (away - cheap)
+    new = kept and t.masks[1] & bit == ZERO
+    return price, live - dying + (t.size[v] if kept else 0), computed - lost + new
 
 
 @compiled
 def advance_downsets(
-    t: Any, n: int, held: Any, slide: int, cap: int, store: Any, counters: Any, limit: int
+    t: Any,
+    n: int,
+    held: Any,
+    rules: Any,
+    cap: int,
+    images: Any,
+    store: Any,
+    counters: Any,
+    limit: int,
 ) -> Any:
-    """Expand up to `limit` downsets, those of the lowest peak first."""
+    """Expand up to `limit` downsets, those of the lowest price first."""
     everything = ~ZERO if n == 64 else (ONE << np.uint64(n)) - ONE
     for _ in range(limit):
         if counters[HEAP] == 0:
@@ -80,39 +106,41 @@ def advance_downsets(
         if store.closed[i]:
             continue
         store.closed[i] = 1
-        done, peak = store.a[i], store.g[i]
-        counters[BOUND] = max(counters[BOUND], peak)
+        done, worst = store.a[i], store.g[i]
+        counters[BOUND] = max(counters[BOUND], worst)
         if done == everything:
             counters[GOAL] = i
             return FOUND
         counters[EXPANDED] += 1
         left = total(everything & ~done, t.one) - 1
-        live = live_weight(done, t, held)
+        live, computed = live_weight(done, t, held)
         safe = -1
         for v in range(n):
             if done & (ONE << np.uint64(v)) == ZERO and t.preds[v] & ~done == ZERO:
-                during, after = placement(v, done, live, t, held, slide)
-                if during <= peak and after <= live:
+                price, alive, kept = placement(v, done, live, computed, t, held, rules)
+                easier = alive <= live and (kept <= computed or not rules[TRAFFIC])
+                if price <= worst and easier:
                     safe = v
                     break
         for v in range(n):
             bit = ONE << np.uint64(v)
             if done & bit != ZERO or t.preds[v] & ~done != ZERO or (safe >= 0 and v != safe):
                 continue
-            during, _ = placement(v, done, live, t, held, slide)
-            new = max(peak, during)
+            price, _, _ = placement(v, done, live, computed, t, held, rules)
+            new = max(worst, price)
             if new > cap:
                 continue
-            slot = slot_of(store, done | bit, ZERO, ZERO)
+            word, _, _, image = canonical(done | bit, ZERO, ZERO, images)
+            slot = slot_of(store, word, ZERO, ZERO)
             j = store.table[slot]
             if j < 0:
                 j = counters[STATES]
                 counters[STATES] += 1
                 store.table[slot] = j
-                store.a[j] = done | bit
+                store.a[j] = word
             elif new >= store.g[j]:
                 continue
             store.closed[j] = 0
-            store.g[j], store.parent[j], store.move[j] = new, i, v
+            store.g[j], store.parent[j], store.move[j], store.image[j] = new, i, v, image
             push(store, counters, new, left, j)
     return RUNNING

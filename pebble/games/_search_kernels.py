@@ -50,6 +50,7 @@ class Store(NamedTuple):
     g: Any
     parent: Any
     move: Any
+    image: Any
     closed: Any
     table: Any
     heap_f: Any
@@ -424,6 +425,34 @@ def pop(store: Store, counters: Any) -> Any:
 
 
 @compiled
+def permuted(word: Any, image: Any) -> Any:
+    """The image of a set of nodes, from the images of its bytes."""
+    result = ZERO
+    for i in range(8):
+        result |= image[i, word & np.uint64(255)]
+        word >>= np.uint64(8)
+    return result
+
+
+@compiled
+def canonical(a: Any, b: Any, c: Any, images: Any) -> Any:
+    """The least image of a state, and which image it is (0: the state itself)."""
+    x, y, z, which = a, b, c, 0
+    for k in range(len(images)):
+        new = permuted(a, images[k])
+        if new > x:
+            continue
+        if b | c == ZERO:
+            if new < x:
+                x, which = new, k + 1
+            continue
+        second, third = permuted(b, images[k]), permuted(c, images[k])
+        if new < x or second < y or (second == y and third < z):
+            x, y, z, which = new, second, third, k + 1
+    return x, y, z, which
+
+
+@compiled
 def begin(rules: Any, t: Tables, store: Store, counters: Any, blue: Any) -> None:
     """Enter the first state: nothing on the board, `blue` in slow memory."""
     store.a[0], store.b[0], store.c[0] = ZERO, blue, ZERO
@@ -436,7 +465,15 @@ def begin(rules: Any, t: Tables, store: Store, counters: Any, blue: Any) -> None
 
 @compiled
 def advance(
-    rules: Any, t: Tables, store: Store, counters: Any, out: Any, moves: Any, limit: int, greed: int
+    rules: Any,
+    t: Tables,
+    images: Any,
+    store: Store,
+    counters: Any,
+    out: Any,
+    moves: Any,
+    limit: int,
+    greed: int,
 ) -> Any:
     """Expand up to `limit` states. With `greed` 1 this is A*; above, a greedy search that only
     asks whether the goal can be reached."""
@@ -460,18 +497,20 @@ def advance(
         counters[EXPANDED] += 1
         for k in range(expand(rules, t, a, b, c, out, moves)):
             cost = g + moves[k, 0]
-            slot = slot_of(store, out[k, 0], out[k, 1], out[k, 2])
+            x, y, z, image = canonical(out[k, 0], out[k, 1], out[k, 2], images)
+            slot = slot_of(store, x, y, z)
             j = store.table[slot]
             if j < 0:
                 j = counters[STATES]
                 counters[STATES] += 1
                 store.table[slot] = j
-                store.a[j], store.b[j], store.c[j] = out[k, 0], out[k, 1], out[k, 2]
+                store.a[j], store.b[j], store.c[j] = x, y, z
                 store.closed[j] = 0
             elif cost >= store.g[j] or greed > 1:
                 continue
             store.closed[j] = 0
             store.g[j], store.parent[j], store.move[j] = cost, i, moves[k, 1]
-            h = estimate(rules, t, out[k, 0], out[k, 1], out[k, 2])
+            store.image[j] = image
+            h = estimate(rules, t, x, y, z)
             push(store, counters, cost + greed * h, h, j)
     return RUNNING

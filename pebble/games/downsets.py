@@ -1,18 +1,17 @@
-"""One-shot black games: least peak over all orders, by search over downsets."""
+"""Orders in which every node is computed once: the best worst moment, by search over downsets."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from pebble.games.board import Board
 from pebble.games.moves import Act, Move, place, remove
-from pebble.games.rules import Black
-from pebble.games.search import Found, grown, new_store, translate
-
-_CHUNK = 20_000
+from pebble.games.rules import Black, RedBlue
+from pebble.games.search import MOST_STATES, Found, drive, new_store, path_to, translate
+from pebble.games.symmetry import byte_tables
 
 
 def search_orders(
@@ -21,7 +20,7 @@ def search_orders(
     pebbles: int,
     *,
     deadline: float | None = None,
-    max_states: int = 12_000_000,
+    max_states: int = MOST_STATES,
 ) -> Found:
     """An order of least peak, at most `pebbles`, or the proof that there is none.
 
@@ -37,42 +36,88 @@ def search_orders(
     Found
         Its bound is on the peak: every order costs the same.
     """
-    from pebble.games import _downset_kernels as d
-    from pebble.games import _search_kernels as k
-
-    _, tables, _ = translate(game, board, pebbles, k)
-    held = np.uint64(sum(1 << v for v in board.targets) if game.hold else 0)
     floor = least_working_set(game, board)
     if floor > pebbles:
         return Found(None, floor, infeasible=True, complete=True)
+    rules = (int(game.slide), 0, 0, 0, 0)
+    order, bound, states, proved = _search_downsets(
+        game, board, rules, floor, pebbles, deadline, max_states
+    )
+    if order is not None:
+        moves = strategy_of_order(game, board, order)
+        return Found(moves, bound, complete=True, states=states)
+    if proved:
+        return Found(None, pebbles + 1, infeasible=True, complete=True, states=states)
+    return Found(None, max(bound, floor), states=states)
+
+
+def least_spill(
+    game: RedBlue,
+    board: Board,
+    red: int,
+    *,
+    deadline: float | None = None,
+    max_states: int = MOST_STATES,
+) -> Found:
+    """A lower bound on what lies in slow memory only, at the worst moment of the best order.
+
+    Measured by what it costs to bring it back: a load for an input, a store and a load for a
+    computed value. Sources must start in slow memory, and the game must be unweighted.
+
+    Returns
+    -------
+    Found
+        Its bound is on that cost, and the least possible if it is complete. No strategy.
+
+    Examples
+    --------
+    >>> from pebble.games import make_graph
+    >>> board = Board.of(make_graph("matmul:2x2x2"))
+    >>> [least_spill(RedBlue(), board, red).bound for red in (4, 5, 7)]
+    [3, 2, 0]
+    """
+    rules = (0, 1, red, game.load, game.load + game.store)
+    most = rules[-1] * len(board)
+    _, bound, states, proved = _search_downsets(game, board, rules, 0, most, deadline, max_states)
+    return Found(None, bound, complete=proved, states=states)
+
+
+def _search_downsets(
+    game: Black | RedBlue,
+    board: Board,
+    rules: tuple[int, ...],
+    floor: int,
+    cap: int,
+    deadline: float | None,
+    max_states: int,
+) -> tuple[list[int] | None, int, int, bool]:
+    """(order or None, bound on its worst moment, states, whether the search finished)."""
+    from pebble.games import _downset_kernels as d
+    from pebble.games import _search_kernels as k
+
+    _, tables, _ = translate(game, board, 0, k)
+    held = np.uint64(sum(1 << v for v in board.targets) if getattr(game, "hold", False) else 0)
+    plain = board if game.weighted else board.unweighted()
+    images, limits = byte_tables(plain), np.array(rules, np.int64)
     counters, store = np.zeros(5, np.int64), new_store(k, 1 << 12)
     counters[k.STATES] = 1
     store.g[0], store.parent[0] = floor, -1
     store.table[k.slot_of(store, np.uint64(0), np.uint64(0), np.uint64(0))] = 0
     k.push(store, counters, floor, len(board), 0)
-    while True:
-        status = d.advance_downsets(
-            tables, len(board), held, int(game.slide), pebbles, store, counters, _CHUNK
+
+    def advance(store: Any, chunk: int) -> int:
+        return int(
+            d.advance_downsets(
+                tables, len(board), held, limits, cap, images, store, counters, chunk
+            )
         )
-        if status == k.FULL:
-            store = grown(k, store, counters)
-        elif status != k.RUNNING:
-            break
-        if deadline is not None and time.monotonic() > deadline:
-            break
-        if counters[k.STATES] > max_states:
-            break
+
+    status, store = drive(k, advance, store, counters, deadline, max_states)
     states, bound = int(counters[k.STATES]), int(counters[k.BOUND])
-    if status == k.EXHAUSTED:
-        return Found(None, pebbles + 1, infeasible=True, complete=True, states=states)
-    if status != k.FOUND:
-        return Found(None, max(bound, floor), states=states)
-    order, state = [], int(counters[k.GOAL])
-    while state > 0:
-        order.append(int(store.move[state]))
-        state = int(store.parent[state])
-    moves = strategy_of_order(game, board, order[::-1])
-    return Found(moves, bound, complete=True, states=states)
+    if status == k.FOUND:
+        path = path_to(store, int(counters[k.GOAL]), images)
+        return [on_board(v) for v, on_board in path], bound, states, True
+    return None, bound, states, bool(status == k.EXHAUSTED)
 
 
 def least_working_set(game: Black, board: Board) -> int:

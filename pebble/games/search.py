@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,10 @@ from pebble.games.board import Board
 from pebble.games.moves import Act, Move
 from pebble.games.position import Game
 from pebble.games.rules import Black, BlackWhite, RedBlue, Reversible, Spooky
+from pebble.games.symmetry import byte_tables
 
 LIMIT = 64
+MOST_STATES = 12_000_000
 _CHUNK = 20_000
 _ACTS = (
     Act.PLACE, Act.REMOVE, Act.SLIDE, Act.WHITE, Act.LIFT, Act.GHOST, Act.RESTORE, Act.LOAD,
@@ -64,7 +67,7 @@ def search(
     *,
     optimal: bool = True,
     deadline: float | None = None,
-    max_states: int = 12_000_000,
+    max_states: int = MOST_STATES,
 ) -> Found:
     """A strategy of least cost with at most so many pebbles, or the proof that there is none.
 
@@ -93,26 +96,42 @@ def search(
     width = 4 + len(board) + 2 * max(len(board), sum(map(len, board.preds)))
     out, moves = np.zeros((width, 3), np.uint64), np.zeros((width, 2), np.int64)
     k.begin(rules, tables, store, counters, np.uint64(blue))
-    status = k.RUNNING
-    while True:
-        greed = 1 if optimal else 64
-        status = k.advance(rules, tables, store, counters, out, moves, _CHUNK, greed)
-        if status == k.FULL:
-            store = grown(k, store, counters)
-        elif status != k.RUNNING:
-            break
-        if deadline is not None and time.monotonic() > deadline:
-            break
-        if counters[k.STATES] > max_states:
-            break
+    greed = 1 if optimal else 64
+    images = byte_tables(board if game.weighted else board.unweighted())
+
+    def advance(store: Any, chunk: int) -> int:
+        return int(k.advance(rules, tables, images, store, counters, out, moves, chunk, greed))
+
+    status, store = drive(k, advance, store, counters, deadline, max_states)
     states = int(counters[k.STATES])
     if status == k.FOUND:
-        strategy = _strategy(store, int(counters[k.GOAL]))
+        strategy = _strategy(store, int(counters[k.GOAL]), images)
         bound = int(store.g[counters[k.GOAL]]) if optimal else 0
         return Found(strategy, bound, complete=True, states=states)
     if status == k.EXHAUSTED:
         return Found(None, infeasible=True, complete=True, states=states)
     return Found(None, int(counters[k.BOUND]), states=states)
+
+
+def drive(
+    k: Any,
+    advance: Callable[[Any, int], int],
+    store: Any,
+    counters: Any,
+    deadline: float | None,
+    max_states: int,
+) -> tuple[int, Any]:
+    """Advance a search by chunks until it ends, or time or states run out: (status, store)."""
+    while True:
+        status = advance(store, _CHUNK)
+        if status == k.FULL:
+            store = grown(k, store, counters)
+        elif status != k.RUNNING:
+            return status, store
+        if deadline is not None and time.monotonic() > deadline:
+            return status, store
+        if counters[k.STATES] > max_states:
+            return status, store
 
 
 def translate(game: Game, board: Board, pebbles: int, k: Any) -> tuple[Any, Any, int]:
@@ -169,6 +188,7 @@ def new_store(k: Any, size: int) -> Any:
         g=np.zeros(size, np.int64),
         parent=np.zeros(size, np.int32),
         move=np.zeros(size, np.int32),
+        image=np.zeros(size, np.int32),
         closed=np.zeros(size, np.uint8),
         table=np.full(2 * size, -1, np.int32),
         heap_f=np.zeros(2 * size, np.int64),
@@ -181,7 +201,7 @@ def grown(k: Any, store: Any, counters: Any) -> Any:
     """The same search with twice the room."""
     states, heap = int(counters[k.STATES]), int(counters[k.HEAP])
     bigger = new_store(k, 2 * len(store.a))
-    for name in ("a", "b", "c", "g", "parent", "move", "closed"):
+    for name in ("a", "b", "c", "g", "parent", "move", "image", "closed"):
         getattr(bigger, name)[:states] = getattr(store, name)[:states]
     for name in ("heap_f", "heap_h", "heap_id"):
         getattr(bigger, name)[:heap] = getattr(store, name)[:heap]
@@ -189,16 +209,35 @@ def grown(k: Any, store: Any, counters: Any) -> Any:
     return bigger
 
 
-def _strategy(store: Any, state: int) -> tuple[Move, ...]:
-    moves: list[Move] = []
+def path_to(store: Any, state: int, images: Any) -> Iterator[tuple[int, Callable[[int], int]]]:
+    """The moves to a state, each with the node of the board for a node of its state.
+
+    A state stands for its images under automorphisms, so its nodes must be taken back.
+    """
+    states = []
     while state > 0:
-        code = int(store.move[state])
-        act, node, source = code & 15, code >> 4 & 63, code >> 10
+        states.append(state)
+        state = int(store.parent[state])
+    back = list(range(LIMIT))
+    for state in reversed(states):
+        yield int(store.move[state]), back.__getitem__
+        which = int(store.image[state])
+        if which:
+            before, table = back.copy(), images[which - 1]
+            for v in range(LIMIT):
+                image = int(table[v // 8, 1 << v % 8]).bit_length() - 1
+                if image >= 0:
+                    back[image] = before[v]
+
+
+def _strategy(store: Any, state: int, images: Any) -> tuple[Move, ...]:
+    moves: list[Move] = []
+    for code, on_board in path_to(store, state, images):
+        act, node, source = code & 15, on_board(code >> 4 & 63), code >> 10
         if act == _STORE_REMOVE:
-            moves += [Move(Act.REMOVE, node), Move(Act.STORE, node)]
+            moves += [Move(Act.STORE, node), Move(Act.REMOVE, node)]
         elif act == 2:
-            moves.append(Move(Act.SLIDE, node, source))
+            moves.append(Move(Act.SLIDE, node, on_board(source)))
         else:
             moves.append(Move(_ACTS[act], node))
-        state = int(store.parent[state])
-    return tuple(reversed(moves))
+    return tuple(moves)

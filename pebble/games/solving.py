@@ -9,7 +9,7 @@ from typing import Any
 
 from pebble.errors import InvalidArgument, UnknownSolver
 from pebble.games.board import Board
-from pebble.games.downsets import search_orders
+from pebble.games.downsets import least_spill, search_orders
 from pebble.games.floors import floor_of_cost, floor_of_pebbles
 from pebble.games.moves import Move, Step
 from pebble.games.parallel import search_steps
@@ -396,17 +396,23 @@ def _shares(traffic: bool, nodes: int) -> tuple[float, float]:
     """When the search, and then the construction, has to stop, as parts of the time limit."""
     if not traffic:
         return 0.8, 1.0
-    return (0.3, 0.65) if nodes <= _SEARCHABLE else (0.1, 0.4)
+    return (0.3, 0.65) if nodes <= _SEARCHABLE else (0.1, 0.3)
 
 
 def _cuts(game: RedBlue, board: Board, room: int, deadline: float) -> int:
-    """What cuts prove about transfers."""
+    """What cuts prove about transfers: the best order's worst cut, or else single cuts."""
     from pebble.games.traffic import cut_applies, cut_bound
 
     left = deadline - time.monotonic()
     if left <= 0 or not cut_applies(game, board):
         return 0
-    return floor_of_cost(game, board) + cut_bound(game, board, room, time_limit=left)
+    extra = 0
+    if len(board) <= LIMIT:
+        found = least_spill(game, board, room, deadline=deadline - 0.2 * left)
+        extra, left = found.bound, deadline - time.monotonic()
+        if found.complete or left <= 0:
+            return floor_of_cost(game, board) + extra
+    return floor_of_cost(game, board) + max(extra, cut_bound(game, board, room, time_limit=left))
 
 
 def _judged(
