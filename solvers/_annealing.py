@@ -43,6 +43,7 @@ _NEAR = 64
 _CLOSE = 6
 """Slots: what is read again so soon is not worth computing again."""
 _ROOM = 200
+_NO_LIMIT = 2.0**61
 
 
 @_entry
@@ -197,10 +198,12 @@ def try_move(net, board):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _run_again(net, board, op, before):  # type: ignore[no-untyped-def]
+def _run_again(net, board, op, before, most_cost):  # type: ignore[no-untyped-def]
     """Run `op` once more in the nearest empty slot in front of `before`; that slot, or -1."""
     most = board.at.shape[1]
     if not net.repeat[op] or board.count[op] == most or board.number[LOG] >= _ROOM:
+        return -1
+    if board.number[COST] + net.cost[op] > most_cost:
         return -1
     c = copy_before(board, op, before)
     low = max(inputs_ready(net, board, op), board.at[op, c])
@@ -220,11 +223,11 @@ def _gap(net, board, value, slot):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def try_add(net, board, chain):  # type: ignore[no-untyped-def]
+def try_add(net, board, chain, most_cost):  # type: ignore[no-untyped-def]
     """Compute an input of some execution again right before it.
 
     `chain` (of 256) is the chance to do the same, in turn, for what that computation reads and
-    what was dead by then.
+    what was dead by then. A schedule dearer than `most_cost` is given up at once.
     """
     slot = _any_slot(board)
     op = board.slot[slot]
@@ -237,7 +240,7 @@ def try_add(net, board, chain):  # type: ignore[no-untyped-def]
     maker = net.producer[value]
     if _gap(net, board, value, slot) <= _CLOSE:
         return False
-    at = _run_again(net, board, maker, slot)
+    at = _run_again(net, board, maker, slot, most_cost)
     if at < 0:
         return False
     done = board.number[LOG] - 1
@@ -251,7 +254,10 @@ def try_add(net, board, chain):  # type: ignore[no-untyped-def]
                 continue
             kept = board.end[value, copy_before(board, maker, at)] > at
             if not kept and _gap(net, board, value, at) > _CLOSE:
-                _run_again(net, board, maker, at)
+                if board.number[COST] + net.cost[maker] > most_cost:
+                    take_back(net, board)
+                    return False
+                _run_again(net, board, maker, at, most_cost)
     return True
 
 
@@ -362,8 +368,11 @@ def anneal_chunk(net, board, first, last, total, heat, weights, mix, drop):  # t
         cost, excess = number[COST], number[EXCESS]
         number[LOG] = 0
         kind = below(board, 256)
+        allowed = -warmth * log(uniform(board))
         if kind < adds:
-            made = try_add(net, board, mix[2])
+            spare = (allowed + weights[1] * excess) / weights[0]  # excess does not fall below 0
+            most_cost = cost + int(min(spare, _NO_LIMIT))
+            made = try_add(net, board, mix[2], most_cost)
         elif kind < removes:
             made = try_remove(net, board)
         else:
@@ -372,7 +381,7 @@ def anneal_chunk(net, board, first, last, total, heat, weights, mix, drop):  # t
             number[FAILED] += 1
             continue
         more = weights[0] * (number[COST] - cost) + weights[1] * (number[EXCESS] - excess)
-        if more > 0.0 and more > -warmth * log(uniform(board)):
+        if more > allowed:
             take_back(net, board)
             continue
         number[LOG] = 0
