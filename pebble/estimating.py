@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,10 @@ from pebble.plan import live_kinds
 from pebble.referee import Trace, simulate
 from pebble.report import gigabytes, table
 from pebble.schedule import Schedule
-from pebble.shapes import DTYPES
+from pebble.shapes import dtype_of, under_autocast
 from pebble.tracing import Captured, capture
-from pebble.weights import dequantised_bytes, stored_bytes
+from pebble.variants import frozen_or_error, packed_bytes
+from pebble.weights import dequantised_bytes
 from pebble.workspace import measure_workspaces
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def estimate(
     _check(accumulate, ddp)
     if captured is None:
         found = make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
-        with _autocast(found.tensors(), autocast):
+        with under_autocast(found.tensors(), autocast):
             captured = capture(model, found.args, found.kwargs, loss=loss)
     memory = step_memory(captured, optimizer=optimizer, implementation=implementation, model=model)
     memory = _with_state(memory, captured, optimizer, implementation, state_dtype, master_weights)
@@ -187,7 +187,7 @@ def estimate(
     if master_weights:
         state["master weights"] = 4 * sum(w.numel for w in _weights(captured))
     if quantize is not None:
-        resident |= _quantised(model, captured, resident["parameters"], quantize)
+        resident |= _quantised(model, resident["parameters"], quantize)
     if ddp is not None:
         resident["DDP buckets"] = memory.gradients
     if accumulate > 1 and ddp != Buckets.VIEWS:
@@ -211,22 +211,6 @@ def _check(accumulate: int, ddp: str | None) -> None:
         raise InvalidArgument(
             f"accumulate={accumulate!r} must be a positive number of micro-batches."
         )
-
-
-@contextlib.contextmanager
-def _autocast(tensors: Sequence[torch.Tensor], dtype: str | None) -> Iterator[None]:
-    if dtype is None:
-        yield
-        return
-    device = tensors[0].device.type if tensors else "cpu"
-    with torch.autocast(device, dtype=_dtype(dtype)):
-        yield
-
-
-def _dtype(name: str) -> torch.dtype:
-    if name not in DTYPES:
-        raise InvalidArgument(f"Dtype {name!r} is not known; choose one of {', '.join(DTYPES)}.")
-    return DTYPES[name]
 
 
 # -- phases --------------------------------------------------------------------------------------
@@ -293,7 +277,7 @@ def _with_state(
             "state_dtype= and master_weights= need the name of an optimizer: a "
             f"{type(optimizer).__name__} object has a state of its own."
         )
-    weights = [replace(w, dtype=_dtype(state_dtype)) for w in _weights(captured)]
+    weights = [replace(w, dtype=dtype_of(state_dtype)) for w in _weights(captured)]
     other: OptimizerMemory = optimizer_memory(
         optimizer, weights, device=captured.device, implementation=implementation
     )
@@ -301,25 +285,11 @@ def _with_state(
     return replace(memory, kinds=kinds, optimizer=other)
 
 
-def _quantised(model: nn.Module, captured: Captured, parameters: int, form: str) -> dict[str, int]:
+def _quantised(model: nn.Module, parameters: int, form: str) -> dict[str, int]:
     """Parameters with the frozen linear weights quantised, and the one that is unpacked."""
-    head = getattr(model, "get_output_embeddings", lambda: None)()
-    tied = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    frozen = [
-        m.weight
-        for m in model.modules()
-        if isinstance(m, nn.Linear)
-        and m is not head
-        and not m.weight.requires_grad
-        and id(m.weight) not in tied
-    ]
-    if not frozen:
-        raise InvalidArgument(
-            f"quantize={form!r} stores frozen weights of linear layers, but the model has none; "
-            "freeze it and add adapters (LoRA)."
-        )
+    frozen = list(frozen_or_error(model, form).values())
     own = sum(w.numel() * w.itemsize for w in frozen)
-    packed = sum(stored_bytes(form, *w.shape) for w in frozen)
+    packed = sum(packed_bytes(w, form) for w in frozen)
     return {
         "parameters": parameters - own + packed,
         "unpacked weight": max(dequantised_bytes(w.numel(), w.itemsize) for w in frozen),

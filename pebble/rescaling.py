@@ -63,14 +63,18 @@ def rescale(step: Step, traced_at: int, inputs: Inputs, batch: int) -> Step:
         Sizes, costs and memory of the batch. Where an op's code depends on the batch (a batch of
         one is at times copied less), a true trace may differ.
     """
-    origin = step.origin
     captured = _rescaled(step.captured, traced_at, batch)
-    memory = step_memory(captured, optimizer=origin["optimizer"], model=step.model)
+    memory = step_memory(captured, optimizer=step.optimizer, model=step.model)
     graph = captured.graph
-    if isinstance(origin["costs"], str) and origin["costs"] != "given":
-        graph = graph.with_measures(costs=op_costs(captured, origin["costs"]))
-    resident = Resident(memory.kinds, memory.optimizer_step_peak)
-    sketch = replace(step, captured=captured, graph=graph, resident=resident)
+    if isinstance(step.costs, str):
+        graph = graph.with_measures(costs=op_costs(captured, step.costs))
+    sketch = replace(
+        step,
+        captured=captured,
+        graph=graph,
+        resident=Resident(memory.kinds, memory.optimizer_step_peak),
+        whole=None if step.whole is None else rescale(step.whole, traced_at, inputs, batch),
+    )
     return sketch.with_inputs(inputs)
 
 
@@ -89,6 +93,7 @@ def _rescaled(captured: Captured, prime: int, batch: int) -> Captured:
     module = fx.GraphModule(captured.joint, copy)
     return replace(
         captured,
+        whole=None,
         joint=module,
         graph=graph,
         op_nodes=tuple(tuple(twin[n] for n in nodes) for nodes in captured.op_nodes),

@@ -24,6 +24,30 @@ DTYPES: Mapping[str, torch.dtype] = {
 LORA_TARGETS = ("q_proj", "v_proj", "c_attn", "query", "value")
 
 
+def dtype_of(name: str) -> torch.dtype:
+    """The dtype of a name.
+
+    Raises
+    ------
+    InvalidArgument
+        If it is unknown; lists the choices.
+    """
+    if name not in DTYPES:
+        raise InvalidArgument(f"Dtype {name!r} is not known; choose one of {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+@contextlib.contextmanager
+def under_autocast(tensors: Sequence[torch.Tensor], dtype: str | None) -> Iterator[None]:
+    """Autocast of a dtype on the device of these tensors; nothing without a dtype."""
+    if dtype is None:
+        yield
+        return
+    device = tensors[0].device.type if tensors else "cpu"
+    with torch.autocast(device, dtype=dtype_of(dtype)):
+        yield
+
+
 def _llama(
     width: int, inner: int, layers: int, heads: int, groups: int, vocabulary: int, **more: Any
 ) -> dict[str, Any]:
@@ -127,10 +151,8 @@ def build_shape(
         transformers is not installed.
     """
     config, architecture = _configuration(name)
-    if dtype not in DTYPES:
-        raise InvalidArgument(f"Dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}.")
     mode = FakeTensorMode() if fake else contextlib.nullcontext()
-    with mode, _default_dtype(DTYPES[dtype]), _uninitialised(fake):
+    with mode, _default_dtype(dtype_of(dtype)), _uninitialised(fake):
         model: nn.Module = architecture(config).train()
         model.tie_weights()  # type: ignore[operator]  # belongs to the initialisation
         if lora_rank is not None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,9 @@ from pebble.graph import Graph
 from pebble.inputs import Inputs, make_inputs
 from pebble.plan import Resident
 from pebble.rescaling import rescale, tracer_batch
+from pebble.shapes import under_autocast
 from pebble.step import Step, trace_step
+from pebble.tracing import Captured, capture
 
 Change = Callable[[Step], Step]
 _KEPT = 3  # exact steps that stay in memory
@@ -37,31 +38,65 @@ class Batches:
         the first dimension; or None, for inputs that `pebble.inputs` infers.
     seq_len : int, optional
         For inferred inputs.
+    autocast : "bf16" or "fp16", optional
+        The step runs under autocast of this dtype.
     **options
         Of `pebble.step.trace_step`.
     """
 
     def __init__(
-        self, model: nn.Module, inputs: Any = None, *, seq_len: int | None = None, **options: Any
+        self,
+        model: nn.Module,
+        inputs: Any = None,
+        *,
+        seq_len: int | None = None,
+        autocast: str | None = None,
+        **options: Any,
     ) -> None:
         self.model, self._inputs, self._seq_len = model, inputs, seq_len
+        self._autocast = autocast
         self.options = options
         first = next(iter(model.parameters()), None)
         self._mode = getattr(first, "fake_mode", None)
         self.fake = self._mode is not None
         self._change: Change = lambda step: step
+        self._split: Change = lambda step: step
         self._exact: dict[int, Step] = {}
         self._traced: Step | None = None
         self._prime = tracer_batch(model) if self.fake else 0
 
     def changed(self, change: Change) -> Batches:
         """The same steps with a change to each (another optimizer, say); traces are shared."""
-        other = Batches.__new__(Batches)
-        other.__dict__ = {**self.__dict__}
+        other = self._sharing()
+        other._change = lambda step: change(self._change(step))
+        return other
+
+    def chunked(self, chunks: int) -> Batches:
+        """The same steps with the head and the loss in chunks of tokens; traces are shared.
+
+        Raises
+        ------
+        InvalidArgument
+            If the step has no loss that can be split.
+        """
+        other = self._sharing()
+        if self.fake:
+            other._traced = self._trace().chunked(chunks)
+        other._split = lambda step: step.chunked(chunks)
+        return other
+
+    def captured(self, batch: int) -> Captured:
+        """The graph of the step at this size, for its shapes only."""
+        if self.fake or batch in self._exact:
+            return self.sketch(batch).captured
+        inputs = self.inputs(batch)
+        return capture(self.model, inputs.args, inputs.kwargs, loss=self.options.get("loss"))
+
+    def _sharing(self) -> Batches:
         if self.fake:
             self._trace()
-            other._traced = self._traced
-        other._change = lambda step: change(self._change(step))
+        other = Batches.__new__(Batches)
+        other.__dict__ = {**self.__dict__}
         return other
 
     def inputs(self, batch: int) -> Inputs:
@@ -76,10 +111,10 @@ class Batches:
     def exact(self, batch: int) -> Step:
         """The step traced at this size, temporaries measured where tensors are real."""
         if batch not in self._exact:
-            self._exact[batch] = trace_step(self.model, self.inputs(batch), **self.options)
+            self._exact[batch] = self._traced_at(batch)
             while len(self._exact) > _KEPT:
                 del self._exact[next(iter(self._exact))]
-        return self._change(self._exact[batch])
+        return self._change(self._split(self._exact[batch]))
 
     def sketch(self, batch: int) -> Step:
         """The step at this size for planning only: from the trace, or between two exact steps."""
@@ -93,15 +128,21 @@ class Batches:
 
     def _trace(self) -> Step:
         if self._traced is None:
-            self._traced = trace_step(self.model, self.inputs(self._prime), **self.options)
+            self._traced = self._traced_at(self._prime)
         return self._traced
+
+    def _traced_at(self, batch: int) -> Step:
+        inputs = self.inputs(batch)
+        with under_autocast(inputs.tensors(), self._autocast):
+            return trace_step(self.model, inputs, **self.options)
 
     def _between(self, batch: int) -> Step:
         if len(self._exact) < 2:
             raise InvalidArgument("Trace two batch sizes exactly before sketching others.")
         known = sorted(self._exact, key=lambda b: abs(b - batch))[:2]
         low, high = sorted(known)
-        return between(low, self._exact[low], high, self._exact[high], batch)
+        first, second = (self._split(self._exact[b]) for b in (low, high))
+        return between(low, first, high, second, batch)
 
 
 def between(low: int, first: Step, high: int, second: Step, batch: int) -> Step:
@@ -133,7 +174,10 @@ def between(low: int, first: Step, high: int, second: Step, batch: int) -> Step:
     }
     peak = at(first.resident.optimizer_step_peak, second.resident.optimizer_step_peak)
     graph = Graph(ops, values, name=a.name, boundary=a.boundary)
-    return replace(second, graph=graph, resident=Resident(kinds, peak))
+    whole = None
+    if first.whole is not None and second.whole is not None:
+        whole = between(low, first.whole, high, second.whole, batch)
+    return replace(second, graph=graph, resident=Resident(kinds, peak), whole=whole)
 
 
 def _resized(inputs: Inputs, batch: int) -> Inputs:
@@ -157,9 +201,3 @@ def _resized(inputs: Inputs, batch: int) -> Inputs:
 
     args, kwargs = pytree.tree_map(resize, (inputs.args, dict(inputs.kwargs)))
     return Inputs(args, kwargs)
-
-
-def takes(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function has a parameter of this name."""
-    parameters: Mapping[str, Any] = inspect.signature(function).parameters
-    return name in parameters

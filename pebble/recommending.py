@@ -1,0 +1,508 @@
+"""`recommend`: the fastest way to train with an effective batch size within a budget."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import torch
+from torch import nn
+
+from pebble.batching import bound_peak, keep_all_peak
+from pebble.cards import CARDS, card_for
+from pebble.costs import DEVICES
+from pebble.errors import InfeasibleBudget, InvalidArgument
+from pebble.knobs import knobs_of, least_change
+from pebble.optimizers import OPTIMIZERS
+from pebble.pipeline import least_budget, plan_step, whole_budget
+from pebble.problem import Problem
+from pebble.recipes import HALVES, Choice, Recipe, Recommendation
+from pebble.referee import simulate
+from pebble.report import gigabytes
+from pebble.schedule import Schedule
+from pebble.shapes import DTYPES
+from pebble.solver import solve
+from pebble.step import Step
+from pebble.stretching import Batches
+from pebble.variants import seconds_to_step, with_kept_gradients, with_optimizer, with_quantised
+from pebble.weights import FORMATS
+
+TIE = 0.005
+"""Recipes whose predicted times differ by less are a tie: the one with more room left wins."""
+CHUNKS = 8
+PRECISIONS = (*DTYPES, *(f"{half}-mixed" for half in HALVES))
+_REFINED = 4  # recipes that get a longer search at most
+
+
+def recommend(
+    make_model: Callable[..., nn.Module],
+    make_inputs: Any = None,
+    *,
+    budget_gb: float | None = None,
+    budget_bytes: int | None = None,
+    effective_batch_size: int = 32,
+    devices: int = 1,
+    precisions: Sequence[str] | None = None,
+    optimizers: Sequence[str | None] = ("adamw",),
+    quantize: Sequence[str | None] = (None,),
+    chunked_loss: str | int | bool = "auto",
+    loss: Callable[[Any], torch.Tensor] | None = None,
+    costs: str = "auto",
+    seq_len: int | None = None,
+    time_limit: float = 60.0,
+    seed: int = 0,
+) -> Recommendation:
+    """Rank the ways to train with an effective batch size within a budget; fastest first.
+
+    Every divisor of the effective batch is tried as micro-batch, with every precision, optimizer
+    and storage format given. The table is planned on one trace rescaled to each micro-batch; the
+    best recipe is planned again on a trace of its own.
+
+    Parameters
+    ----------
+    make_model : callable
+        Makes the model, best on fake tensors (`pebble.shapes.build_shape`). If it has a parameter
+        ``precision``, it is called with "fp32", "bf16" or "fp16".
+    make_inputs : callable, tensor, tuple, mapping or None
+        As for `pebble.max_batch_size`.
+    budget_gb, budget_bytes : float, int
+        Of one device, for the whole step.
+    effective_batch_size : int
+        Micro-batch x accumulation steps x devices.
+    devices : int
+        With data parallelism whose gradient buckets are views of the gradients
+        (``gradient_as_bucket_view=True``); communication is not timed.
+    precisions : sequence of str, optional
+        Of "fp32", "bf16", "fp16", "bf16-mixed", "fp16-mixed" (fp32 weights under autocast).
+        Default: that of the model, or "bf16".
+    optimizers : sequence of str or None
+    quantize : sequence of "int8", "4bit", "4bit-double" or None
+        Storage of frozen linear weights: their bytes and unpacking are priced in, on the graph of
+        the model as it is.
+    chunked_loss : "auto", int or False
+        Head and loss in chunks of tokens: where that helps, in so many, or never.
+    loss, seq_len, seed
+        As in `pebble.optimize`.
+    costs : str
+        As in `pebble.optimize`; "auto" on fake tensors is the roofline of the smallest card that
+        has the budget.
+    time_limit : float
+        Seconds for solving, all recipes together.
+
+    Returns
+    -------
+    Recommendation
+
+    Raises
+    ------
+    InfeasibleBudget
+        If no recipe fits; names the least change that would.
+    InvalidArgument, InputsRequired, CaptureError
+
+    Examples
+    --------
+    >>> import torch, pebble
+    >>> def net():
+    ...     return torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(8)])
+    >>> advice = pebble.recommend(
+    ...     net, torch.ones(1, 64), budget_gb=0.002, effective_batch_size=8, time_limit=5
+    ... )
+    >>> advice.best.effective_batch_size, advice.best.fits
+    (8, True)
+    """
+    began = time.perf_counter()
+    budget = whole_budget(budget_gb, budget_bytes)
+    _check(effective_batch_size, devices, optimizers, quantize, precisions)
+    families = Families(make_model, make_inputs, budget, costs, loss, seq_len, chunked_loss)
+    search = Search(families, budget, effective_batch_size, devices, time_limit, seed)
+    trials = [
+        search.look(choice)
+        for choice in families.choices(
+            search.micro_batches, precisions, list(optimizers), list(quantize)
+        )
+    ]
+    search.refine(trials)
+    fitting = [t for t in trials if t.schedule is not None]
+    if not fitting:
+        raise _nothing_fits(families, search, trials)
+    best, notes = search.settle(fitting)
+    rest = sorted((t for t in trials if t is not best), key=_rank)
+    recipe = search.recipe(best)
+    return Recommendation(
+        model=type(families.of(best.choice).model).__name__,
+        recipes=(recipe, *(search.recipe(t) for t in rest)),
+        knobs=knobs_of(families, best.choice, recipe, search, search.known_leanest(best)),
+        clock=families.clock,
+        notes=notes,
+        runtime=time.perf_counter() - began,
+    )
+
+
+def _check(
+    effective: int,
+    devices: int,
+    optimizers: Sequence[str | None],
+    formats: Sequence[str | None],
+    precisions: Sequence[str] | None,
+) -> None:
+    for name, number in (("effective_batch_size", effective), ("devices", devices)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InvalidArgument(f"{name} is {number!r}; it must be a positive integer.")
+    if effective % devices:
+        raise InvalidArgument(
+            f"An effective batch of {effective} cannot be shared by {devices} devices; choose a "
+            "multiple of their number."
+        )
+    known: dict[str, tuple[Sequence[Any], Iterable[Any]]] = {
+        "optimizers": (optimizers, (None, *OPTIMIZERS)),
+        "quantize": (formats, (None, *FORMATS)),
+        "precisions": (precisions or (), PRECISIONS),
+    }
+    for name, (given, choices) in known.items():
+        wrong = [item for item in given if item not in choices]
+        if isinstance(given, str) or wrong:
+            raise InvalidArgument(
+                f"{name}={given!r} must be a sequence of {', '.join(map(str, choices))}."
+            )
+
+
+class Families:
+    """Steps of every precision at every micro-batch, each precision traced once."""
+
+    def __init__(
+        self,
+        make_model: Callable[..., nn.Module],
+        make_inputs: Any,
+        budget: int,
+        costs: str,
+        loss: Any,
+        seq_len: int | None,
+        chunked: str | int | bool,
+    ) -> None:
+        self.make_model, self.make_inputs = make_model, make_inputs
+        self.takes_precision = "precision" in inspect.signature(make_model).parameters
+        self.budget, self.costs, self.loss, self.seq_len = budget, costs, loss, seq_len
+        self.chunked = chunked
+        self.clock = ""
+        self._whole: dict[str, Batches] = {}
+        self._made: dict[str, nn.Module] = {}
+        self._split: dict[tuple[str, int], Batches | None] = {}
+
+    def choices(
+        self,
+        micro_batches: Sequence[int],
+        precisions: Sequence[str] | None,
+        optimizers: list[str | None],
+        formats: list[str | None],
+    ) -> list[Choice]:
+        """All choices, larger micro-batches first."""
+        names = precisions or [self._own_precision()]
+        found = []
+        for precision, form, optimizer in product(names, formats, optimizers):
+            for chunks in self.chunk_counts(precision):
+                for micro in sorted(micro_batches, reverse=True):
+                    found.append(Choice(micro, precision, optimizer, form, chunks))
+        return found
+
+    def chunk_counts(self, precision: str) -> list[int]:
+        """Into how many parts the loss may be split; 0 is the loss in one piece."""
+        if self.chunked is False:
+            return [0]
+        if self.chunked != "auto":
+            return [int(self.chunked)]
+        possible = self.family(precision, CHUNKS) is not None
+        return [0, CHUNKS] if possible else [0]
+
+    def of(self, choice: Choice) -> Batches:
+        """The steps of a choice, with its optimizer and weights."""
+        batches = self.family(choice.precision, choice.chunks)
+        if batches is None:
+            raise InvalidArgument(f"The loss cannot be split into {choice.chunks} chunks.")
+        batches = batches.changed(lambda step: with_optimizer(step, choice.optimizer))
+        form = choice.quantize
+        return batches if form is None else batches.changed(lambda step: with_quantised(step, form))
+
+    def family(self, precision: str, chunks: int) -> Batches | None:
+        """The steps of a precision; None where the loss cannot be split so."""
+        if precision not in self._whole:
+            self._whole[precision] = self._trace(precision)
+        if not chunks:
+            return self._whole[precision]
+        if (precision, chunks) not in self._split:
+            try:
+                split: Batches | None = self._whole[precision].chunked(chunks)
+            except InvalidArgument:
+                if self.chunked != "auto":
+                    raise
+                split = None
+            self._split[precision, chunks] = split
+        return self._split[precision, chunks]
+
+    def _trace(self, precision: str) -> Batches:
+        half, _, mixed = precision.partition("-")
+        model = self._model("fp32" if mixed else precision)
+        batches = Batches(
+            model,
+            self.make_inputs,
+            seq_len=self.seq_len,
+            autocast=half if mixed else None,
+            loss=self.loss,
+            optimizer=None,
+            costs=self._clock(model),
+        )
+        if not batches.fake:
+            for batch in (2, 4):
+                batches.exact(batch)
+        return batches
+
+    def _model(self, dtype: str) -> nn.Module:
+        if dtype not in self._made:
+            model = self.make_model(precision=dtype) if self.takes_precision else self.make_model()
+            found = _dtype_name(model)
+            if found != dtype and not (self.takes_precision and found is None):
+                raise InvalidArgument(
+                    f"make_model makes a model in {found}, not in {dtype}; give it a parameter "
+                    "'precision', or leave precisions= out."
+                )
+            self._made[dtype] = model
+        return self._made[dtype]
+
+    def _own_precision(self) -> str:
+        if self.takes_precision:
+            return "bf16"
+        model = self.make_model()
+        name = _dtype_name(model)
+        if name is None:
+            raise InvalidArgument(
+                "The model's weights are of several dtypes, or of none of fp32, bf16 and fp16; "
+                "pass precisions= and a make_model that takes 'precision'."
+            )
+        self._made[name] = model
+        return name
+
+    def _clock(self, model: nn.Module) -> str:
+        """What costs are the costs of."""
+        fake = hasattr(next(iter(model.parameters()), None), "fake_mode")
+        costs = self.costs
+        if costs == "auto" and fake:
+            costs = f"roofline:{card_for(self.budget).device}"
+        name = costs.removeprefix("roofline:")
+        titles = {card.device: card.title for card in CARDS.values()}
+        self.clock = (
+            f"roofline of {titles.get(name, name)}" if name in DEVICES else f"costs {costs!r}"
+        )
+        return costs
+
+
+def _dtype_name(model: nn.Module) -> str | None:
+    """Name of the dtype that most of the model's floating-point parameters have."""
+    floats = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return next((name for name, dtype in DTYPES.items() if floats == {dtype}), None)
+
+
+# -- search --------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Trial:
+    """A choice, its step, and the best schedule found for it."""
+
+    choice: Choice
+    step: Step
+    optimistic: float
+    schedule: Schedule | None
+    seconds: float
+    peak: int
+    unplanned: int
+    overhead: float = 0.0
+    exact: bool = False
+    plan: Any = None
+
+
+class Search:
+    """Looks at choices, from quick looks at all to exact plans for the best."""
+
+    def __init__(
+        self,
+        families: Families,
+        budget: int,
+        effective: int,
+        devices: int,
+        time_limit: float,
+        seed: int,
+    ) -> None:
+        self.families, self.budget = families, budget
+        self.effective, self.devices, self.seed = effective, devices, seed
+        self.deadline = time.perf_counter() + time_limit
+        self.time_limit = time_limit
+        self.micro_batches = _divisors(effective // devices)
+        self._leanest: dict[tuple[str, int, int], Schedule] = {}
+
+    def left(self) -> float:
+        """Seconds of the time limit that are left."""
+        return max(self.deadline - time.perf_counter(), 0.5)
+
+    def accumulation(self, choice: Choice) -> int:
+        """Micro-batches of an optimizer step."""
+        return self.effective // (choice.micro_batch * self.devices)
+
+    def step(self, choice: Choice, *, exact: bool = False) -> Step:
+        """The step of a choice, with the gradients that other micro-batches leave."""
+        batches = self.families.of(choice)
+        made = batches.exact if exact else batches.sketch
+        step = made(choice.micro_batch)
+        keeps = self.accumulation(choice) > 1 or self.devices > 1
+        return with_kept_gradients(step) if keeps else step
+
+    def seconds(self, choice: Choice, step: Step, cost: int) -> float:
+        """Of an effective batch whose forward and backward cost so many nanoseconds each."""
+        return self.accumulation(choice) * cost / 1e9 + seconds_to_step(step)
+
+    def look(self, choice: Choice) -> _Trial:
+        """What quick solvers make of a choice."""
+        step = self.step(choice)
+        kept, unplanned = keep_all_peak(step), keep_all_peak(step.whole or step)
+        optimistic = self.seconds(choice, step, step.graph.total_cost)
+        trial = _Trial(choice, step, optimistic, None, optimistic, kept, unplanned)
+        if kept <= self.budget:
+            self._take(trial, Schedule.keep_all(step.graph))
+        elif bound_peak(step) > self.budget:
+            trial.peak = bound_peak(step)
+        else:
+            for schedule in self._quick(trial):
+                self._take(trial, schedule)
+        return trial
+
+    def _quick(self, trial: _Trial) -> list[Schedule]:
+        room = Problem(trial.step.graph, self.budget - trial.step.resident.total)
+        found = [solve(room, name, time_limit=5.0).schedule for name in ("greedy", "sqrt")]
+        schedules = [s for s in found if s is not None]
+        return schedules or [self.leanest(trial.choice, trial.step)]
+
+    def leanest(self, choice: Choice, step: Step) -> Schedule:
+        """The schedule of least peak known for the ops of a step."""
+        key = (choice.precision, choice.chunks, len(step.graph.ops))
+        if key not in self._leanest:
+            limit = min(10.0, max(self.time_limit / 6, 1.0))
+            _, self._leanest[key] = least_budget(step, time_limit=limit, seed=self.seed)
+        return self._leanest[key]
+
+    def known_leanest(self, trial: _Trial) -> Schedule | None:
+        """The same for the choice with its loss in one piece, if it was needed so far."""
+        plain = replace(trial.choice, chunks=0)
+        step = self.step(plain)
+        return self._leanest.get((plain.precision, 0, len(step.graph.ops)))
+
+    def _take(self, trial: _Trial, schedule: Schedule) -> None:
+        """Keep a schedule if it fits and is the cheapest so far."""
+        step = trial.step
+        trace = simulate(step.graph, schedule)
+        peak = step.resident.whole_step_peak(trace.peak)
+        seconds = self.seconds(trial.choice, step, trace.cost)
+        if peak > self.budget:
+            trial.peak = peak if trial.schedule is None else trial.peak
+        elif trial.schedule is None or seconds < trial.seconds:
+            trial.schedule, trial.seconds, trial.peak = schedule, seconds, peak
+            cost = (step.whole or step).graph.total_cost
+            trial.overhead = trace.cost / max(cost, 1) - 1
+
+    def refine(self, trials: Sequence[_Trial]) -> None:
+        """A longer search for those that could still be the fastest, most promising first."""
+        open_ = sorted((t for t in trials if t.schedule is not None), key=lambda t: t.optimistic)
+        for done, trial in enumerate(open_[:_REFINED]):
+            best = min(t.seconds for t in open_)
+            if trial.optimistic >= best or trial.overhead <= 0:
+                continue
+            room = Problem(trial.step.graph, self.budget - trial.step.resident.total)
+            limit = self.left() / (min(len(open_), _REFINED) - done + 1)
+            options: dict[str, Any] = {"start": trial.schedule}
+            result = solve(room, "auto", time_limit=limit, seed=self.seed, **options)
+            if result.schedule is not None:
+                self._take(trial, result.schedule)
+
+    def settle(self, fitting: list[_Trial]) -> tuple[_Trial, tuple[str, ...]]:
+        """The fastest, planned on a trace of its own; ties go to the larger margin."""
+        ranked = sorted(fitting, key=_rank)
+        for fastest in ranked:
+            tied = [t for t in ranked if t.seconds <= (1 + TIE) * fastest.seconds]
+            tied = tied[tied.index(fastest) :]
+            best = min(tied, key=lambda t: (t.peak, t.seconds))
+            if self._plan_exactly(best):
+                break
+        else:
+            raise InfeasibleBudget(
+                f"No recipe that fits {gigabytes(self.budget)} on a rescaled trace fits on a trace "
+                "of its own; try a budget a few per cent larger.",
+                budget_bytes=self.budget,
+            )
+        if len(tied) == 1:
+            return best, ()
+        others = "; ".join(str(t.choice) for t in tied if t is not best)
+        note = (
+            f"Within {TIE:.1%} of the fastest time there are {len(tied)} recipes; of these the "
+            f"first in the table leaves the most memory free (the others: {others})."
+        )
+        return best, (note,)
+
+    def _plan_exactly(self, trial: _Trial) -> bool:
+        step = self.step(trial.choice, exact=True)
+        start = trial.schedule
+        same = len(step.graph.ops) == len(trial.step.graph.ops)
+        try:
+            plan = plan_step(
+                step,
+                self.budget,
+                time_limit=min(self.left(), 10.0),
+                seed=self.seed,
+                start=start if same else None,
+            )
+        except InfeasibleBudget:
+            trial.schedule = None
+            return False
+        trial.step, trial.schedule = step, plan.schedule
+        trial.plan, trial.exact = plan, True
+        trial.seconds = self.seconds(trial.choice, step, plan.cost)
+        trial.peak, trial.overhead = plan.peak_bytes, plan.overhead
+        trial.unplanned = keep_all_peak(step.whole or step)
+        return True
+
+    def recipe(self, trial: _Trial) -> Recipe:
+        """A trial as a recipe."""
+        return Recipe(
+            choice=trial.choice,
+            accumulation=self.accumulation(trial.choice),
+            devices=self.devices,
+            budget_bytes=self.budget,
+            peak_bytes=trial.peak,
+            unplanned_peak_bytes=trial.unplanned,
+            overhead=trial.overhead,
+            seconds=trial.seconds,
+            exact=trial.exact,
+            plan=trial.plan,
+        )
+
+
+def _rank(trial: _Trial) -> tuple[bool, float]:
+    """Those that fit by their time, then the others by their peak."""
+    return trial.schedule is None, trial.peak if trial.schedule is None else trial.seconds
+
+
+def _divisors(number: int) -> list[int]:
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def _nothing_fits(families: Families, search: Search, trials: list[_Trial]) -> InfeasibleBudget:
+    smallest = min(trials, key=lambda t: (t.peak, t.choice.micro_batch))
+    micro = replace(smallest.choice, micro_batch=1)
+    step = search.step(micro)
+    leanest = search.leanest(micro, step)
+    least = step.resident.whole_step_peak(simulate(step.graph, leanest).peak)
+    text = (
+        f"No recipe fits {gigabytes(search.budget)}: the leanest ({micro}) needs "
+        f"{gigabytes(least)}. {least_change(families, search, micro, least)}"
+    )
+    return InfeasibleBudget(text, budget_bytes=search.budget, least_bytes=least)
