@@ -276,6 +276,7 @@ class Plan:
             step.inputs.kwargs,
             predicted_peak_bytes=plan.peak_bytes,
             budget_bytes=plan.budget_bytes,
+            unplanned_cost=plan.unplanned.cost,
             optimizer=optimizer if optimizer in RUNNABLE_OPTIMIZERS else None,
             seed=seed,
             repeats=repeats,
