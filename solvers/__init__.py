@@ -7,6 +7,18 @@ the conformance tests find it by its name.
 if __name__ != "pebble.solvers":
     raise ImportError("Import pebble.solvers: this folder is installed under that name.")
 
-from pebble.solvers import anneal, auto, chain, cpsat, ends, greedy, ilp, lns, minpeak, sqrt
+from pebble.solvers import anneal, auto, chain, cpsat, ends, greedy, ilp, lns, minpeak, priced, sqrt
 
-__all__ = ["anneal", "auto", "chain", "cpsat", "ends", "greedy", "ilp", "lns", "minpeak", "sqrt"]
+__all__ = [
+    "anneal",
+    "auto",
+    "chain",
+    "cpsat",
+    "ends",
+    "greedy",
+    "ilp",
+    "lns",
+    "minpeak",
+    "priced",
+    "sqrt",
+]

@@ -76,7 +76,7 @@ def auto(
 def _quick(search: Search) -> None:
     """Plans within a second: the heuristics that need no compiled code."""
     names = solver_names()
-    for name in ("greedy", "sqrt", "recompute_all", "chain"):
+    for name in ("priced", "greedy", "sqrt", "recompute_all", "chain"):
         if name not in names or search.done:
             continue
         left = search.deadline - time.perf_counter()

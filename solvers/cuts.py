@@ -90,6 +90,19 @@ class MemoryPrice:
             int(self._bytes[values & ~ops[self._maker]].sum()),
         )
 
+    def ends(self, keep: BoolArray) -> tuple[Choice, Choice]:
+        """The choices for memory that costs nothing and for memory that costs very much."""
+        return self.choose(0.0, keep), self.choose(_DEAREST, keep)
+
+    def between(self, low: Choice, high: Choice, keep: BoolArray) -> Choice | None:
+        """A choice that is best at the price where these two are equally good, if there is one."""
+        if low.time >= high.time or low.saved <= high.saved:
+            return None
+        price = (high.time - low.time) / (low.saved - high.saved)
+        middle = self.choose(price, keep)
+        better = middle.total(price) < low.total(price) * (1 - 1e-9) - 1
+        return middle if better else None
+
     def frontier(self, keep: BoolArray, most: int) -> list[Choice]:
         """The choices that are best at some price, from the cheapest in time to the dearest.
 
@@ -104,15 +117,12 @@ class MemoryPrice:
         most : int
             Stop at so many choices.
         """
-        ends = (self.choose(0.0, keep), self.choose(_DEAREST, keep))
+        ends = self.ends(keep)
         found, gaps = list(ends), [ends]
         while gaps and len(found) < most:
             low, high = gaps.pop(0)
-            if low.time >= high.time or low.saved <= high.saved:
-                continue
-            price = (high.time - low.time) / (low.saved - high.saved)
-            middle = self.choose(price, keep)
-            if middle.total(price) < low.total(price) * (1 - 1e-9) - 1:
+            middle = self.between(low, high, keep)
+            if middle is not None:
                 found.append(middle)
                 gaps += [(low, middle), (middle, high)]
         return sorted(found, key=lambda choice: choice.time)

@@ -108,11 +108,11 @@ class RecomputeOnce:
             Only recomputable ops may be chosen.
         """
         n, gone = len(self.graph.ops), self.gone
-        order = list(range(self.split + 1))
+        order = list(range(min(self.split + 1, n)))
         fresh = bytearray(n)
         # Forward readers come before a result is gone: only later ones can miss it.
         missing = np.array(again, np.bool_)[self._maker] & (self._reader > self.split)
-        seen = self.split + 1
+        seen = len(order)
         for now in np.unique(self._reader[missing]).tolist():
             order.extend(range(seen, now))
             seen = now

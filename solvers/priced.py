@@ -1,0 +1,144 @@
+"""Least recomputation for one budget: the price of memory is found by bisection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from pebble.problem import Problem
+from pebble.referee import simulate
+from pebble.schedule import Schedule
+from pebble.solver import Answer, Progress, register
+from pebble.solvers.candidates import Incumbent
+from pebble.solvers.cuts import BoolArray, Choice, MemoryPrice
+from pebble.solvers.once import RecomputeOnce, crossing_bytes
+from pebble.solvers.sqrt import choose_borders, crossers
+from pebble.solvers.trimming import trimmed
+
+SEGMENTS = (1, 8, 4, 16, 32)
+"""Numbers of segments whose borders are saved in any case, the most promising first."""
+_PROBES = 12
+
+
+@register("priced")
+def priced(
+    problem: Problem,
+    *,
+    time_limit: float = 60.0,
+    report: Callable[[Progress], None] | None = None,
+) -> Answer:
+    """The cheapest schedule that recomputes each op at most once, as far as one price tells.
+
+    At a price for memory a minimum cut says what to recompute (see `MemoryPrice`). The price at
+    which the schedule just fits the budget is found by bisection, between the two choices on both
+    sides of it a mixture is found in the same way, op by op. All this within segments between
+    saved borders, for several numbers of segments: `greedy` in depth at one budget, where that one
+    goes over all budgets at once. Tens of replays in all, whatever the size of the graph.
+
+    The bisection trusts that a dearer choice takes less memory. Where it does not, a larger budget
+    may cost more: hand on the plans of smaller ones, as sweeps do.
+    """
+    best = Incumbent(problem, "priced", report)
+    best.offer(Schedule.keep_all(problem.graph))
+    if best.fits or not problem.may_repeat.any():
+        return best.answer()
+    search = _Bisection(problem, best, time_limit)
+    for keep in search.segmentations():
+        search.descend(keep)
+        if search.late:
+            break
+    return best.answer()
+
+
+class _Bisection:
+    """Replays of choices of one problem, each once, and the search along their price."""
+
+    def __init__(self, problem: Problem, best: Incumbent, time_limit: float) -> None:
+        self.problem, self.best = problem, best
+        self.recompute = RecomputeOnce(problem.graph)
+        self.network = MemoryPrice(self.recompute, problem.may_repeat)
+        self._deadline = time.perf_counter() + time_limit
+        self._known: dict[bytes, bool] = {}
+
+    @property
+    def late(self) -> bool:
+        return time.perf_counter() > self._deadline
+
+    def segmentations(self) -> Iterator[BoolArray]:
+        """For each number of segments the ops whose results cross a border."""
+        crossing = crossing_bytes(self.problem.graph, self.recompute.split)
+        seen = set()
+        for count in SEGMENTS:
+            borders = choose_borders(self.problem.graph, crossing, count)
+            if borders not in seen:
+                seen.add(borders)
+                yield crossers(self.recompute, borders)
+
+    def fits(self, again: BoolArray) -> bool:
+        """Whether the schedule that recomputes these ops fits; the incumbent sees it."""
+        key = again.tobytes()
+        if key not in self._known:
+            schedule = self.recompute.schedule(again.tolist())
+            trace = simulate(self.problem, schedule)
+            self.best.offer(schedule, trace)
+            self._known[key] = trace.peak <= self.problem.budget
+            if self._known[key]:
+                for variant in trimmed(self.problem, schedule, trace, 1):
+                    self.best.offer(variant)
+        return self._known[key]
+
+    def descend(self, keep: BoolArray) -> None:
+        """From both ends of the price to the two choices next to the budget, then between them."""
+        low, high = self.network.ends(keep)
+        if self.fits(low.again):
+            return
+        if not self.fits(high.again):
+            # Recomputing nearly everything may take more memory than it frees.
+            found = self._any_fit(low, high, keep)
+            if found is None:
+                return
+            low, high = found
+        while not self.late:
+            middle = self.network.between(low, high, keep)
+            if middle is None:
+                break
+            if self.fits(middle.again):
+                high = middle
+            else:
+                low = middle
+        self._mix(low.again, high.again)
+
+    def _any_fit(self, low: Choice, high: Choice, keep: BoolArray) -> tuple[Choice, Choice] | None:
+        """The first choice that fits, and its cheaper neighbour, going through prices evenly."""
+        gaps = [(low, high)]
+        for _ in range(_PROBES):
+            if not gaps or self.late:
+                break
+            low, high = gaps.pop(0)
+            middle = self.network.between(low, high, keep)
+            if middle is None:
+                continue
+            if self.fits(middle.again):
+                return low, middle
+            gaps += [(middle, high), (low, middle)]
+        return None
+
+    def _mix(self, low: BoolArray, high: BoolArray) -> None:
+        """Bisect the number of ops that change from the one that does not fit to the one that does.
+
+        From the front: what is recomputed early in the forward half is recomputed last. And from
+        the back.
+        """
+        differ = np.flatnonzero(low != high)
+        for ops in (differ, differ[::-1]):
+            least, most = 0, len(ops)
+            while most - least > 1 and not self.late:
+                middle = (least + most) // 2
+                again = low.copy()
+                again[ops[:middle]] = high[ops[:middle]]
+                if self.fits(again):
+                    most = middle
+                else:
+                    least = middle
