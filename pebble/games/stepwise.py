@@ -13,6 +13,7 @@ from typing import Any
 
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
+from pebble.games.intervals import IntervalModel
 from pebble.games.moves import Act, Move, Step, place, remove
 from pebble.games.position import Game
 from pebble.games.rules import (
@@ -52,7 +53,8 @@ def solve_steps(
     """
     oneshot = isinstance(game, Black) and not game.recompute
     steps = len(board) if oneshot else 3 * len(board) if horizon is None else horizon
-    model = _Model(game, board, pebbles, steps)
+    whole = IntervalModel if isinstance(game, BlackWhite) else _StepModel
+    model: Any = whole(game, board, pebbles, steps)  # type: ignore[arg-type]
     solver = model.cp.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = seed
@@ -67,11 +69,11 @@ def solve_steps(
     bound = max(0, round(solver.best_objective_bound)) if optimal else 0
     if status not in (model.cp.OPTIMAL, model.cp.FEASIBLE):
         return Found(None, bound, horizon=scope)
-    strategy = model.strategy(solver.boolean_value)
+    strategy = model.strategy(solver.boolean_value, solver.value)
     return Found(strategy, bound, complete=status == model.cp.OPTIMAL, horizon=scope)
 
 
-class _Model:
+class _StepModel:
     """Variables and constraints of one game; `costs` are (weight, variable) pairs."""
 
     def __init__(self, game: Game, board: Board, pebbles: int, steps: int) -> None:
@@ -86,8 +88,8 @@ class _Model:
         for v in self.nodes:
             self._fix(self.on[0][v], False)
         build = {
-            Black: self._black, Reversible: self._reversible, BlackWhite: self._black_white,
-            Spooky: self._spooky, RedBlue: self._red_blue, ParallelBlack: self._parallel,
+            Black: self._black, Reversible: self._reversible, Spooky: self._spooky,
+            RedBlue: self._red_blue, ParallelBlack: self._parallel,
             ParallelReversible: self._parallel,
         }[type(game)]  # fmt: skip
         build()
@@ -125,6 +127,37 @@ class _Model:
             busy.append(active)
         for earlier, later in pairwise(busy):
             self.model.add_implication(later, earlier)
+
+    def _sorted(self, moved: list[list[Any]], there: list[list[Any]]) -> None:
+        """Of strategies that differ by swaps of moves on nodes that do not touch, one is enough.
+
+        `moved` says which node a step changes, and `there` whether it carries a pebble after it.
+        """
+        for t in self.times[:-1]:
+            for v in self.nodes:
+                placed, left = (moved[t][v], there[t][v]), (moved[t][v], ~there[t][v])
+                if v not in self.board.targets:
+                    # [Constraint] nothing is placed for nothing
+                    self.model.add_bool_or([~moved[t][v], ~moved[t + 1][v]])
+                for w in self.nodes:
+                    if w == v or w in self.board.preds[v] or v in self.board.preds[w]:
+                        continue
+                    then_placed = (moved[t + 1][w], there[t + 1][w])
+                    then_left = (moved[t + 1][w], ~there[t + 1][w])
+                    # [Constraint] removals before placements, each in the order of the nodes
+                    self._not_both(placed, then_left)
+                    if w < v:
+                        self._not_both(placed, then_placed)
+                        self._not_both(left, then_left)
+
+    def _not_both(self, first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
+        self.model.add_bool_or([~literal for literal in (*first, *second)])
+
+    def _at_least(self, moved: list[list[Any]]) -> None:
+        # [Constraint] every node is placed, and what is not there at the end goes again
+        for v in self.nodes:
+            back = self.game.hold and v not in self.board.targets  # type: ignore[attr-defined]
+            self.model.add(sum(moved[t][v] for t in self.times) >= (2 if back else 1))
 
     def _pay(self, grid: list[list[Any]], weight: int = 1, *, sizes: bool = False) -> None:
         each = self.plain.sizes if sizes else self.plain.costs
@@ -176,6 +209,8 @@ class _Model:
         change = self._xor(self.on, "change")
         self._room(self.on)
         self._one_a_step(change)
+        self._sorted(change, self.on)
+        self._at_least(change)
         self._pay(change)
         for t in self.times:
             for v in self.nodes:
@@ -185,30 +220,6 @@ class _Model:
             self._end(self.on, self.board.targets)
         else:
             self._visit(self.on)
-
-    def _black_white(self) -> None:
-        model, on = self.model, self.on
-        white = self.white = self._grid("white", self.steps + 1)
-        for v in self.nodes:
-            self._fix(white[0][v], False)
-        black_change, white_change = self._xor(on, "black"), self._xor(white, "guess")
-        self._room(on, white)
-        self._one_a_step(black_change, white_change)
-        self._pay(black_change)
-        self._pay(white_change)
-        for t in self.times:
-            for v in self.nodes:
-                model.add_implication(on[t][v], ~white[t][v])
-                for u in self.board.preds[v]:
-                    there = [on[t][u], white[t][u]]
-                    model.add_bool_or([~black_change[t][v], ~on[t][v], *there])
-                    model.add_bool_or([~white_change[t][v], white[t][v], *there])
-        self._end(white, ())
-        if self.game.hold:  # type: ignore[attr-defined]
-            self._end(on, self.board.targets)
-        else:
-            self._end(on, ())
-            self._visit(on, white)
 
     def _spooky(self) -> None:
         game, model, on = self.game, self.model, self.on
@@ -293,8 +304,8 @@ class _Model:
             self._end(on, self.board.targets)
             self.costs += [(1, active) for active in busy]
 
-    def strategy(self, value: Any) -> tuple[Any, ...]:
-        """The moves of a solution, `value` being the value of a variable."""
+    def strategy(self, value: Any, number: Any) -> tuple[Any, ...]:
+        """The moves of a solution; `value` reads a variable that is true or false."""
         if self.game.parallel:
             return self._steps_of(value)
         moves: list[Move] = []
@@ -333,10 +344,4 @@ class _Model:
             acts = [Act.RESTORE if value(self.ghost[t - 1][v]) else Act.PLACE for v in new]
             offs = [Act.GHOST if value(self.ghost[t][v]) else Act.REMOVE for v in gone]
             return [Move(a, v) for a, v in [*zip(offs, gone), *zip(acts, new)]]
-        moves = [*map(remove, gone), *map(place, new)]
-        if isinstance(game, BlackWhite):
-            for v in self.nodes:
-                before, now = value(self.white[t - 1][v]), value(self.white[t][v])
-                if before != now:
-                    moves.append(Move(Act.WHITE if now else Act.LIFT, v))
-        return moves
+        return [*map(remove, gone), *map(place, new)]
