@@ -1,6 +1,8 @@
 """pebble: fit a PyTorch training step into a memory budget, with the least recomputation."""
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from pebble._version import __version__
 from pebble.batching import BatchSizes, max_batch_size
@@ -25,10 +27,18 @@ from pebble.schedule import Schedule
 from pebble.solver import Answer, Result, Status, register, solve, solver_names
 from pebble.sweeping import Sweep, sweep
 
+if TYPE_CHECKING:
+    from pebble.estimating import Estimate, estimate
+    from pebble.fitting import Fit, fit
+    from pebble.recipes import Recipe, Recommendation
+    from pebble.recommending import recommend
+
 __all__ = [
     "Answer",
     "BatchSizes",
     "CaptureError",
+    "Estimate",
+    "Fit",
     "Graph",
     "GraphError",
     "InfeasibleBudget",
@@ -42,6 +52,8 @@ __all__ = [
     "PlanFormatError",
     "PlanMismatch",
     "Problem",
+    "Recipe",
+    "Recommendation",
     "Result",
     "Schedule",
     "Status",
@@ -50,9 +62,12 @@ __all__ = [
     "UnknownSolver",
     "Value",
     "__version__",
+    "estimate",
+    "fit",
     "load_plan",
     "max_batch_size",
     "optimize",
+    "recommend",
     "register",
     "simulate",
     "solve",
@@ -61,3 +76,20 @@ __all__ = [
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+# Their rooms import torch, which takes longer than everything here together.
+_LATE = {
+    "Estimate": "estimating",
+    "Fit": "fitting",
+    "Recipe": "recipes",
+    "Recommendation": "recipes",
+    "estimate": "estimating",
+    "fit": "fitting",
+    "recommend": "recommending",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)

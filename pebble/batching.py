@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pebble.errors import InvalidArgument
-from pebble.pipeline import least_budget, plan_step, whole_budget
+from pebble.errors import InfeasibleBudget, InvalidArgument
+from pebble.pipeline import (
+    ChunkedLoss,
+    check_chunked_loss,
+    least_budget,
+    plan_step,
+    whole_budget,
+)
 from pebble.plan import Plan
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
@@ -36,8 +43,11 @@ class BatchSizes:
     budget_bytes : int
     unplanned, planned : int
         Largest batch without and with a plan; 0 if not even one sample fits.
+    whole : int
+        Largest batch with a plan whose loss is in one piece.
     limit : int
-        No schedule of any kind holds a larger batch: one op's inputs and outputs are too large.
+        No schedule of any kind holds a larger batch with the loss in one piece: one op's inputs
+        and outputs are too large.
     unplanned_peak_bytes : int
         Of the largest batch without a plan.
     next_peak_bytes : int
@@ -53,6 +63,7 @@ class BatchSizes:
     budget_bytes: int
     unplanned: int
     planned: int
+    whole: int
     limit: int
     unplanned_peak_bytes: int
     next_peak_bytes: int
@@ -66,17 +77,16 @@ class BatchSizes:
         return self.planned - self.unplanned
 
     def __str__(self) -> str:
-        plan = self.plan
-        rows = [
-            ["no plan", str(self.unplanned), gigabytes(self.unplanned_peak_bytes), "0.0 %"],
-            [
-                "with a plan",
-                str(self.planned),
-                "-" if plan is None else gigabytes(plan.peak_bytes),
-                "-" if plan is None else f"{100 * plan.overhead:.1f} %",
-            ],
-            ["no schedule above", str(self.limit), "", ""],
-        ]
+        plan, chunks = self.plan, 0 if self.plan is None else self.plan.chunks
+        rows = [["no plan", str(self.unplanned), gigabytes(self.unplanned_peak_bytes), "0.0 %"]]
+        if chunks:
+            rows.append(["with a plan, loss in one piece", str(self.whole), "", ""])
+        if plan is not None:
+            name = f"with a plan, loss in {chunks} chunks" if chunks else "with a plan"
+            extra = f"{100 * plan.overhead:.1f} %"
+            rows.append([name, str(self.planned), gigabytes(plan.peak_bytes), extra])
+        of_what = " with the loss in one piece" if chunks else ""
+        rows.append([f"no schedule above{of_what}", str(self.limit), "", ""])
         header = ["", "batch", "peak", "extra compute"]
         if self.next_overhead is None:
             reason = f"{gigabytes(self.next_peak_bytes)}, the least known"
@@ -96,6 +106,7 @@ def max_batch_size(
     budget_bytes: int | None = None,
     max_overhead: float | None = None,
     optimizer: str | torch.optim.Optimizer | None = "adamw",
+    chunked_loss: ChunkedLoss = "auto",
     loss: Callable[[Any], torch.Tensor] | None = None,
     costs: str = "auto",
     seq_len: int | None = None,
@@ -115,6 +126,8 @@ def max_batch_size(
         For the whole step, as in `pebble.optimize`.
     max_overhead : float, optional
         The most extra compute that the plan may take, as a fraction; default: any.
+    chunked_loss : "auto", int or False
+        Head and loss in chunks of tokens: where that holds a larger batch, in so many, or never.
     optimizer, loss, costs, seed
         As in `pebble.optimize`.
     seq_len : int, optional
@@ -142,11 +155,22 @@ def max_batch_size(
     """
     from pebble.stretching import Batches
 
+    check_chunked_loss(chunked_loss)
     budget = whole_budget(budget_gb, budget_bytes)
     if max_overhead is not None and not max_overhead >= 0:
         raise InvalidArgument(f"max_overhead is {max_overhead!r}; it must not be negative.")
     batches = Batches(model, inputs, seq_len=seq_len, loss=loss, optimizer=optimizer, costs=costs)
-    return _Search(batches, budget, time_limit, seed).run(max_overhead)
+    return _Search(batches, budget, time_limit, seed).run(max_overhead, chunked_loss)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The largest batch of a plan, what one more would take, and the plan."""
+
+    batch: int
+    next_peak: int
+    next_overhead: float | None
+    plan: Plan | None
 
 
 class _Search:
@@ -156,28 +180,59 @@ class _Search:
         self.leanest: Schedule | None = None
         self.known: list[Schedule] = []
 
-    def run(self, max_overhead: float | None) -> BatchSizes:
+    def run(self, max_overhead: float | None, chunked: ChunkedLoss) -> BatchSizes:
         self._anchor()
         unplanned = self._largest_exact(keep_all_peak)
+        unplanned_peak = keep_all_peak(self.batches.exact(max(unplanned, 1)))
         limit = self._largest_sketched(bound_peak)
-        most, least = self._leanest(unplanned)
-        if most == 0:
+        found = self.planned(max_overhead, unplanned)
+        best = found
+        split = None if chunked is False else self._split(chunked, max(found.batch, 1))
+        if split is not None:
+            other = split.planned(max_overhead, unplanned)
+            best = other if other.batch > found.batch or chunked != "auto" else found
+        if best.plan is None:  # not even one sample: say why
             plan_step(self.batches.exact(1), self.budget, time_limit=self.time_limit)
-        planned, overhead = most, None
-        if max_overhead is not None:
-            planned, overhead = self._within(max_overhead, unplanned, most)
-        plan = self._plan(self.batches.exact(planned))
         return BatchSizes(
             budget_bytes=self.budget,
             unplanned=unplanned,
-            planned=planned,
+            planned=best.batch,
+            whole=found.batch,
             limit=limit,
-            unplanned_peak_bytes=keep_all_peak(self.batches.exact(max(unplanned, 1))),
-            next_peak_bytes=least,
-            next_overhead=overhead,
+            unplanned_peak_bytes=unplanned_peak,
+            next_peak_bytes=best.next_peak,
+            next_overhead=best.next_overhead,
             max_overhead=max_overhead,
-            plan=plan,
+            plan=best.plan,
         )
+
+    def planned(self, max_overhead: float | None, unplanned: int) -> _Found:
+        """The largest batch that a plan holds, and why not one more."""
+        most, least = self._leanest(unplanned)
+        if most == 0:
+            return _Found(0, least, None, None)
+        batch, overhead = most, None
+        if max_overhead is not None:
+            batch, overhead = self._within(max_overhead, unplanned, most)
+        return _Found(batch, least, overhead, self._plan(self.batches.exact(batch)))
+
+    def _split(self, chunked: ChunkedLoss, batch: int) -> _Search | None:
+        """The same search with the loss in chunks, as many as twice the batch calls for."""
+        from pebble.chunking import suggest_chunks
+
+        step = self.batches.sketch(batch)
+        try:
+            chunks = chunked
+            if chunked == "auto":
+                room = self.budget - step.resident.total
+                chunks = suggest_chunks(self.batches.captured(2 * batch), room)
+            batches = self.batches.chunked(int(chunks))
+            batches.exact(batch)
+        except InvalidArgument:
+            if chunked != "auto":
+                raise
+            return None
+        return _Search(batches, self.budget, self.time_limit, self.seed)
 
     def _anchor(self) -> None:
         """Two exact steps to sketch others from; one sample alone is often traced otherwise."""
@@ -241,20 +296,26 @@ class _Search:
 
     def _within(self, most: float, low: int, top: int) -> tuple[int, float | None]:
         """Largest batch between two whose plan takes at most so much extra compute."""
-        beyond: float | None = None
         low, high = max(low, 1), top + 1
         while high - low > 1:
             middle = (low + high) // 2
-            plan = self._plan(self.batches.sketch(middle))
-            if plan.overhead <= most:
-                low = middle
-            else:
-                high, beyond = middle, plan.overhead
-        while low > 1 and self._plan(self.batches.exact(low)).overhead > most:
-            low, beyond = low - 1, None
-        if beyond is None and low < top:
-            beyond = self._plan(self.batches.exact(low + 1)).overhead
-        return low, beyond
+            overhead = self._overhead(self.batches.sketch(middle))
+            low, high = (middle, high) if overhead <= most else (low, middle)
+        while low > 1 and self._overhead(self.batches.exact(low)) > most:
+            low -= 1
+        while low < top:
+            beyond = self._overhead(self.batches.exact(low + 1))
+            if beyond > most:
+                return low, beyond
+            low += 1
+        return low, None
+
+    def _overhead(self, step: Step) -> float:
+        """Extra compute of the best plan found, infinite if there is none."""
+        try:
+            return self._plan(step).overhead
+        except InfeasibleBudget:  # a sketch may be a little larger than the step itself
+            return math.inf
 
     def _plan(self, step: Step) -> Plan:
         """A plan that is never worse than any found so far for any batch size."""

@@ -1,4 +1,4 @@
-"""The command line: ``python -m pebble demo | optimize | solve | show | versions | game``.
+"""The command line: ``python -m pebble demo | fit | optimize | solve | show | versions | game``.
 
 Exit status: 0 solved, 1 not solved, 2 wrong usage.
 """
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pebble {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
+    _add_fit(commands)
     _add_optimize(commands)
     _add_solve(commands)
     _add_show(commands)
@@ -80,6 +81,57 @@ def _demo(args: argparse.Namespace) -> int:
     report = run_demo(progress=None if args.json else lambda line: print(line, flush=True))
     print(json.dumps(report.data()) if args.json else str(report))
     return SOLVED if report.ok else NOT_SOLVED
+
+
+# -- fit -----------------------------------------------------------------------------------------
+
+
+def _add_fit(commands: Any) -> None:
+    parser = commands.add_parser(
+        "fit",
+        help="the fastest recipe that fine-tunes a model on a card",
+        description="Plans on fake tensors: nothing is allocated, no GPU is touched.",
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", help="a named shape such as llama-7b")
+    which.add_argument("--config", metavar="FILE", help="a Hugging Face config.json")
+    parser.add_argument("--method", default="lora", choices=("full", "lora", "qlora"))
+    parser.add_argument("--budget-gb", type=float, default=15.0, metavar="GB")
+    parser.add_argument("--seq-len", type=int, default=None)
+    parser.add_argument("--batch", type=int, default=32, help="effective batch size (default: 32)")
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--precision", help="fp32, bf16, fp16, bf16-mixed or fp16-mixed")
+    parser.add_argument("--optimizer", default="adamw", help="names, or 'none' (default: adamw)")
+    parser.add_argument("--quantize", choices=("int8", "4bit", "4bit-double"))
+    parser.add_argument("--lora-rank", type=int, default=16)
+    parser.add_argument("--gpu", help="whose speed the times are, such as t4, a100, h100")
+    parser.add_argument("--time-limit", type=float, default=40.0, metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_fit)
+
+
+def _fit(args: argparse.Namespace) -> int:
+    from pebble.fitting import fit
+
+    names = args.optimizer.split(",")
+    answer = fit(
+        args.model or args.config,
+        method=args.method,
+        budget_gb=args.budget_gb,
+        seq_len=args.seq_len,
+        batch=args.batch,
+        devices=args.devices,
+        precision=args.precision,
+        optimizers=[None if name == "none" else name for name in names],
+        quantize=args.quantize,
+        lora_rank=args.lora_rank,
+        gpu=args.gpu,
+        time_limit=args.time_limit,
+        seed=args.seed,
+    )
+    print(json.dumps(answer.data()) if args.json else answer)
+    return SOLVED
 
 
 # -- optimize ------------------------------------------------------------------------------------

@@ -93,11 +93,9 @@ def least_change(families: Families, search: Search, choice: Choice, least: int)
     """The least change by which a choice that does not fit would, in a sentence."""
     budget = search.budget
     for name, other in alternatives(families, choice):
-        step = _step(search, other)
-        if step is None:
+        if _step(search, other) is None:
             continue
-        leanest = search.leanest(other, step)
-        peak = step.resident.whole_step_peak(simulate(step.graph, leanest).peak)
+        peak = search.least_peak(other)
         if peak <= budget:
             return f"The least change that would fit: {name}, which needs {gigabytes(peak)}."
     return (

@@ -178,6 +178,8 @@ class Recommendation:
         For the best recipe without its plan, cheapest first.
     clock : str
         What the predicted seconds are the seconds of.
+    plain_bytes, least_bytes : int
+        Of the smallest micro-batch: the peak without a plan, and the least peak known.
     notes : tuple of str
     runtime : float
         Seconds that this took.
@@ -187,6 +189,8 @@ class Recommendation:
     recipes: tuple[Recipe, ...]
     knobs: tuple[Knob, ...]
     clock: str
+    plain_bytes: int
+    least_bytes: int
     notes: tuple[str, ...] = ()
     runtime: float = 0.0
 

@@ -137,7 +137,9 @@ def recommend(
         recipes=(recipe, *(search.recipe(t) for t in rest)),
         knobs=knobs_of(families, best.choice, recipe, search, search.known_leanest(best)),
         clock=families.clock,
-        notes=notes,
+        plain_bytes=min(t.unplanned for t in trials),
+        least_bytes=search.least(trials)[1],
+        notes=(*notes, *_remarks(best.choice)),
         runtime=time.perf_counter() - began,
     )
 
@@ -391,6 +393,20 @@ class Search:
             _, self._leanest[key] = least_budget(step, time_limit=limit, seed=self.seed)
         return self._leanest[key]
 
+    def least(self, trials: Sequence[_Trial]) -> tuple[Choice, int]:
+        """The choice of least peak known at the smallest micro-batch, and that peak."""
+        micro = self.micro_batches[0]
+        choices = dict.fromkeys(replace(t.choice, micro_batch=micro) for t in trials)
+        found = [(self.least_peak(choice), i) for i, choice in enumerate(choices)]
+        peak, which = min(found)
+        return list(choices)[which], peak
+
+    def least_peak(self, choice: Choice) -> int:
+        """The least peak known for a choice."""
+        step = self.step(choice)
+        trace = simulate(step.graph, self.leanest(choice, step))
+        return step.resident.whole_step_peak(trace.peak)
+
     def known_leanest(self, trial: _Trial) -> Schedule | None:
         """The same for the choice with its loss in one piece, if it was needed so far."""
         plain = replace(trial.choice, chunks=0)
@@ -495,14 +511,20 @@ def _divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
 
 
+def _remarks(choice: Choice) -> list[str]:
+    """What a recipe's figures do not say by themselves."""
+    if choice.quantize is None:
+        return []
+    return [
+        f"Weights in {choice.quantize}: the plan is for the graph of the model as it is; the "
+        "packed weights, and the time and room to unpack them, are priced in, not run."
+    ]
+
+
 def _nothing_fits(families: Families, search: Search, trials: list[_Trial]) -> InfeasibleBudget:
-    smallest = min(trials, key=lambda t: (t.peak, t.choice.micro_batch))
-    micro = replace(smallest.choice, micro_batch=1)
-    step = search.step(micro)
-    leanest = search.leanest(micro, step)
-    least = step.resident.whole_step_peak(simulate(step.graph, leanest).peak)
+    choice, least = search.least(trials)
     text = (
-        f"No recipe fits {gigabytes(search.budget)}: the leanest ({micro}) needs "
-        f"{gigabytes(least)}. {least_change(families, search, micro, least)}"
+        f"No recipe fits {gigabytes(search.budget)}: the leanest ({choice}) needs "
+        f"{gigabytes(least)}. {least_change(families, search, choice, least)}"
     )
     return InfeasibleBudget(text, budget_bytes=search.budget, least_bytes=least)

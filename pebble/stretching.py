@@ -62,6 +62,7 @@ class Batches:
         self._change: Change = lambda step: step
         self._split: Change = lambda step: step
         self._exact: dict[int, Step] = {}
+        self._ready: dict[int, Step] = {}
         self._traced: Step | None = None
         self._prime = tracer_batch(model) if self.fake else 0
 
@@ -83,6 +84,8 @@ class Batches:
         if self.fake:
             other._traced = self._trace().chunked(chunks)
         other._split = lambda step: step.chunked(chunks)
+        known = next(iter(self._exact), None)
+        other._ready = {} if known is None else {known: self._exact[known].chunked(chunks)}
         return other
 
     def captured(self, batch: int) -> Captured:
@@ -114,7 +117,15 @@ class Batches:
             self._exact[batch] = self._traced_at(batch)
             while len(self._exact) > _KEPT:
                 del self._exact[next(iter(self._exact))]
-        return self._change(self._split(self._exact[batch]))
+        return self._change(self._whole_or_split(batch))
+
+    def _whole_or_split(self, batch: int) -> Step:
+        """The step traced at this size, with its loss in chunks where that is wanted."""
+        known = self._ready.get(batch)
+        if known is None or (known.whole or known) is not self._exact[batch]:
+            self._ready = {b: step for b, step in self._ready.items() if b in self._exact}
+            self._ready[batch] = self._split(self._exact[batch])
+        return self._ready[batch]
 
     def sketch(self, batch: int) -> Step:
         """The step at this size for planning only: from the trace, or between two exact steps."""
@@ -141,7 +152,7 @@ class Batches:
             raise InvalidArgument("Trace two batch sizes exactly before sketching others.")
         known = sorted(self._exact, key=lambda b: abs(b - batch))[:2]
         low, high = sorted(known)
-        first, second = (self._split(self._exact[b]) for b in (low, high))
+        first, second = self._whole_or_split(low), self._whole_or_split(high)
         return between(low, first, high, second, batch)
 
 

@@ -1,0 +1,276 @@
+"""The largest batch of a budget, with and without a plan, found by planning and then run.
+
+    python benchmarks/batch_size.py [--models resnet50,vit] [--time-limit 8]
+
+Each batch that is named is run, and so is one sample more: the first must fit the budget, the
+second must not (for the planned one: by the schedule of least peak that is known). Exit status 1
+if a measurement says otherwise. Peaks are those of the CPU allocator, of the whole step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from models import UNet, WithLoss
+from torch import nn
+
+import pebble
+from pebble.allocator import trace_memory
+from pebble.pipeline import least_budget
+from pebble.plan import Plan
+from pebble.report import gigabytes, table
+from pebble.runtime import build
+from pebble.schedule import Schedule
+from pebble.step import Step, trace_step
+from pebble.validation import loss_of
+
+RESULTS = Path(__file__).parent / "results" / "batch_size.json"
+MAX_OVERHEAD = 0.35
+
+
+class Bottleneck(nn.Module):
+    """A residual block of three convolutions with BatchNorm."""
+
+    def __init__(self, inner: int, width: int, stride: int) -> None:
+        super().__init__()
+        outer = 4 * width
+        self.conv1, self.norm1 = nn.Conv2d(inner, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.conv3, self.norm3 = nn.Conv2d(width, outer, 1, bias=False), nn.BatchNorm2d(outer)
+        self.skip: nn.Module = nn.Identity()
+        if stride != 1 or inner != outer:
+            self.skip = nn.Sequential(
+                nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = F.relu(self.norm2(self.conv2(y)), inplace=True)
+        return F.relu(self.norm3(self.conv3(y)) + self.skip(x), inplace=True)
+
+
+def resnet50_body(classes: int = 1000) -> nn.Sequential:
+    """ResNet-50 (He et al. 2015): 3, 4, 6 and 3 bottlenecks, 25.6 million parameters."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, 1),
+    ]
+    inner = 64
+    for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for k in range(blocks):
+            layers.append(Bottleneck(inner, width, stride if k == 0 else 1))
+            inner = 4 * width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inner, classes))
+
+
+Maker = Callable[[int], dict[str, Any]]
+
+
+def gpt2() -> tuple[nn.Module, Maker]:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(use_cache=False)  # GPT-2 small: 124 million parameters, 50,257 tokens
+    return GPT2LMHeadModel(config), _tokens(config.vocab_size, 64)
+
+
+def llama() -> tuple[nn.Module, Maker]:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=32000, hidden_size=256, intermediate_size=688, num_hidden_layers=8,
+        num_attention_heads=8, num_key_value_heads=4, use_cache=False,
+    )  # fmt: skip
+    return LlamaForCausalLM(config), _tokens(config.vocab_size, 128)
+
+
+def vit() -> tuple[nn.Module, Maker]:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(
+        hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536,
+        image_size=112, num_labels=100,
+    )  # fmt: skip
+    return ViTForImageClassification(config), lambda batch: {
+        "pixel_values": torch.randn(batch, 3, 112, 112),
+        "labels": torch.randint(0, 100, (batch,)),
+    }
+
+
+def resnet50() -> tuple[nn.Module, Maker]:
+    return WithLoss(resnet50_body(), F.cross_entropy), lambda batch: {
+        "x": torch.randn(batch, 3, 64, 64),
+        "y": torch.randint(0, 1000, (batch,)),
+    }
+
+
+def unet() -> tuple[nn.Module, Maker]:
+    return WithLoss(UNet(16), F.mse_loss), lambda batch: {
+        "x": torch.randn(batch, 3, 64, 64),
+        "y": torch.randn(batch, 3, 64, 64),
+    }
+
+
+def _tokens(vocabulary: int, length: int) -> Maker:
+    def make(batch: int) -> dict[str, Any]:
+        ids = torch.randint(0, vocabulary, (batch, length))
+        return {"input_ids": ids, "labels": ids}
+
+    return make
+
+
+# Budget: what is resident, and room for about ten samples without a plan. GB, and the optimizer.
+MODELS: dict[str, tuple[Callable[[], tuple[nn.Module, Maker]], float, str]] = {
+    "gpt2": (gpt2, 3.0, "adamw"),
+    "llama": (llama, 1.0, "adamw"),
+    "vit": (vit, 0.6, "adamw"),
+    "resnet50": (resnet50, 0.45, "momentum"),
+    "unet": (unet, 0.12, "adamw"),
+}
+
+
+def measured(step: Step, schedule: Schedule) -> int:
+    """Peak of the whole step when it is run once by a schedule: allocator, and what is resident."""
+    planned = build(step.model, step.captured, schedule)
+
+    def run() -> Any:
+        output = planned(*step.inputs.args, **step.inputs.kwargs)
+        loss_of(step.captured, output).backward()
+        return output
+
+    try:
+        peak = trace_memory(run).peak
+    finally:
+        step.model.zero_grad(set_to_none=True)
+    return max(step.resident.total + peak, step.resident.optimizer_step_peak)
+
+
+def unplanned_peak(model: nn.Module, make: Maker, batch: int, optimizer: str) -> int:
+    """Measured peak with everything kept."""
+    step = trace_step(model, make(batch), optimizer=optimizer)
+    return measured(step, Schedule.keep_all(step.graph))
+
+
+def leanest_peak(
+    model: nn.Module, make: Maker, batch: int, optimizer: str, plan: Plan, limit: float
+) -> int:
+    """Measured peak of the least schedule known for a batch, its loss in the plan's chunks."""
+    step = trace_step(model, make(batch), optimizer=optimizer, chunks=plan.chunks)
+    _, schedule = least_budget(step, time_limit=limit)
+    return measured(step, schedule)
+
+
+def run(name: str, limit: float) -> dict[str, Any]:
+    """Search, then run what was found."""
+    make_model, budget_gb, optimizer = MODELS[name]
+    budget = int(budget_gb * 1e9)
+    torch.manual_seed(0)
+    model, make = make_model()
+    model.train()
+    row: dict[str, Any] = {"model": name, "budget": budget, "optimizer": optimizer}
+    row["parameters"] = sum(p.numel() for p in model.parameters())
+    options: dict[str, Any] = {"budget_bytes": budget, "optimizer": optimizer, "time_limit": limit}
+    for key, most in (("any", None), ("within", MAX_OVERHEAD)):
+        began = time.perf_counter()
+        sizes = pebble.max_batch_size(model, make, max_overhead=most, **options)
+        print(f"\n{name}, extra compute {most}: {time.perf_counter() - began:.0f} s\n{sizes}",
+              flush=True)  # fmt: skip
+        plan = sizes.plan
+        assert plan is not None
+        assert plan.step is not None
+        peak = measured(plan.step, plan.schedule)
+        row[key] = {
+            "planned": sizes.planned,
+            "whole_loss": sizes.whole,
+            "chunks": plan.chunks,
+            "overhead": plan.overhead,
+            "predicted": plan.peak_bytes,
+            "measured": peak,
+            "next_overhead": sizes.next_overhead,
+            "seconds": time.perf_counter() - began,
+        }
+        row |= {"unplanned": sizes.unplanned, "limit": sizes.limit}
+        if most is None:
+            row["any"]["next_measured"] = leanest_peak(
+                model, make, sizes.planned + 1, optimizer, plan, limit
+            )
+    row["unplanned_measured"] = unplanned_peak(model, make, row["unplanned"], optimizer)
+    row["unplanned_next_measured"] = unplanned_peak(model, make, row["unplanned"] + 1, optimizer)
+    row["times"] = row["within"]["planned"] / max(row["unplanned"], 1)
+    row["ok"] = bool(
+        row["unplanned_measured"] <= budget < row["unplanned_next_measured"]
+        and row["any"]["measured"] <= budget < row["any"]["next_measured"]
+        and row["within"]["measured"] <= budget
+        and row["within"]["overhead"] <= MAX_OVERHEAD
+    )
+    print(f"{name}: {'ok' if row['ok'] else 'FAILED'} {json.dumps(row)}", flush=True)
+    return row
+
+
+def text(rows: list[dict[str, Any]]) -> str:
+    """The results as a table."""
+    header = [
+        "model", "budget", "no plan", "+35 % compute", "times", "extra", "chunks", "any compute",
+        "extra", "bound, whole loss", "measured / next",
+    ]  # fmt: skip
+    lines = [
+        [
+            row["model"],
+            gigabytes(row["budget"]),
+            str(row["unplanned"]),
+            str(row["within"]["planned"]),
+            f"{row['times']:.2f}",
+            f"{100 * row['within']['overhead']:.1f} %",
+            str(row["within"]["chunks"] or "-"),
+            str(row["any"]["planned"]),
+            f"{100 * row['any']['overhead']:.1f} %",
+            str(row["limit"]),
+            f"{gigabytes(row['any']['measured'])} / {gigabytes(row['any']['next_measured'])}",
+        ]
+        for row in rows
+    ]
+    return table(header, lines)
+
+
+def main() -> int:
+    """Run the models; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--time-limit", type=float, default=8.0, help="seconds a solve")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.getLogger("pebble").setLevel(logging.ERROR)
+    known = {}
+    if args.output.exists():
+        known = {row["model"]: row for row in json.loads(args.output.read_text())["rows"]}
+    for name in args.models.split(","):
+        known[name] = run(name, args.time_limit)
+        rows = [known[n] for n in MODELS if n in known]
+        report = {
+            "date": date.today().isoformat(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "max_overhead": MAX_OVERHEAD,
+            "rows": rows,
+        }
+        args.output.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"\n{text(rows)}")
+    return 0 if all(row["ok"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
