@@ -313,3 +313,16 @@ def below_autograd() -> Any:
     """A context in which ops run without autograd's bookkeeping: halves bring their backward."""
     # Saves about half a microsecond an op; `no_grad` alone still passes autograd's kernels.
     return torch._C._AutoDispatchBelowAutograd()
+
+
+def adds_up(leaf_node: Any) -> bool:
+    """Whether the backward that is running will add to a leaf's gradient.
+
+    It does under ``backward()``; not under ``torch.autograd.grad``, nor where ``inputs=`` leaves
+    this leaf out.
+    """
+    # The engine knows; nothing public tells. It refuses to say so of a leaf in autograd.grad.
+    try:
+        return bool(torch._C._will_engine_execute_node(leaf_node))
+    except RuntimeError:
+        return False

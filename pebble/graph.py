@@ -278,7 +278,8 @@ class Graph:
         """Hash of what is computed from what: kinds, specs, sizes and wiring; no costs."""
         parts = [
             [[op.kind, list(op.inputs), list(op.outputs), op.recomputable] for op in self.ops],
-            [[v.spec, v.size, v.external, v.pinned] for v in self.values],
+            # an input may be a slice of a larger tensor today and stand alone tomorrow
+            [[v.spec, 0 if v.external else v.size, v.external, v.pinned] for v in self.values],
             self.boundary,
         ]
         text = json.dumps(parts, separators=(",", ":"))

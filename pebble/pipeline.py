@@ -43,6 +43,7 @@ def optimize(
     batch_size: int | None = None,
     seq_len: int | None = None,
     chunked_loss: ChunkedLoss = "auto",
+    accumulation_steps: int = 1,
     display: bool = False,
     **options: Any,
 ) -> Plan:
@@ -76,6 +77,9 @@ def optimize(
         a time: into how many chunks they are split. Gradients then equal those of the un-planned
         step up to rounding, not bit for bit, and the model's output holds no logits.
         "auto": only if no plan fits the budget otherwise.
+    accumulation_steps : int
+        Micro-batches whose gradients are added up before the optimizer steps; `inputs` are one of
+        them. From the second one on, the gradients so far are there during the whole step.
     display : bool
         Log time, incumbent, bound and gap while solving, at most once a second.
     **options
@@ -112,6 +116,7 @@ def optimize(
         costs=costs,
         batch_size=batch_size,
         seq_len=seq_len,
+        accumulation_steps=accumulation_steps,
     )
     return plan_step(
         step,

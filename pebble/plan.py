@@ -156,6 +156,11 @@ class Plan:
         return int(self.origin.get("chunks") or 0)
 
     @property
+    def accumulation_steps(self) -> int:
+        """Micro-batches whose gradients are added up before the optimizer steps."""
+        return int(self.origin.get("accumulation_steps") or 1)
+
+    @property
     def peak_bytes(self) -> int:
         """Predicted peak of the whole step; counts what the budget counts."""
         return self.resident.whole_step_peak(self.trace.peak)
@@ -304,6 +309,7 @@ class Plan:
             optimizer=self.origin["optimizer"],
             costs=list(self.problem.graph.arrays.cost),
             chunks=self.chunks,
+            accumulation_steps=self.accumulation_steps,
         )
         difference = first_difference(self.problem.graph, step.graph)
         if difference is not None:

@@ -49,7 +49,19 @@ class Halves:
     copied: tuple[fx.Node, ...]
 
 
-def split(captured: Captured, schedule: Schedule, *, copy_idle: bool = False) -> Halves:
+def hand_over(tensor: torch.Tensor, index: int) -> torch.Tensor:
+    """Stands in a backward half where gradient `index` is finished; `compile_boxed` puts the
+    caller's own function there."""
+    return tensor
+
+
+def split(
+    captured: Captured,
+    schedule: Schedule,
+    *,
+    copy_idle: bool = False,
+    hand_overs: bool = False,
+) -> Halves:
     """Two graphs that execute the schedule step by step.
 
     An op that runs again has its nodes cloned; a read takes the most recent copy; a view is made
@@ -63,6 +75,9 @@ def split(captured: Captured, schedule: Schedule, *, copy_idle: bool = False) ->
     copy_idle : bool
         Copy an input that the step overwrites also where its contents do not matter to the
         backward half: for a runtime that insists that nothing it saved has changed.
+    hand_overs : bool
+        Call `hand_over` on each gradient as soon as it is made, for a caller that adds it up
+        there and then.
 
     Raises
     ------
@@ -95,16 +110,33 @@ def split(captured: Captured, schedule: Schedule, *, copy_idle: bool = False) ->
     inner = _Writer(captured, outer, copy_idle=copy_idle)
     for tangent in captured.tangents:
         inner.place(tangent.node)
-    for op in order[cut + 1 :]:
-        inner.execute(op)
     slots = [s.node for s in captured.slots if s.node in captured.gradients]
     wanted = [captured.gradients[node] for node in slots]
-    gradients = [None if node is None else inner.read(node) for node in wanted]
+    finished: dict[int, fx.Node] = {}
+    made_by = _gradients_of(captured, wanted) if hand_overs else {}
+    for op in order[cut + 1 :]:
+        inner.execute(op)
+        for i in made_by.pop(op, ()):
+            finished[i] = inner.hand_over(wanted[i], i)
+    gradients = [
+        None if node is None else finished.get(i) or inner.read(node)
+        for i, node in enumerate(wanted)
+    ]
 
     forward = outer.finish([*outputs, *(copy for _, copy in inner.imports)], "PebbleForward")
     backward = inner.finish(gradients, "PebbleBackward")
     saved = tuple(node for node, _ in inner.imports)
     return Halves(forward, backward, len(outputs), saved, tuple(inner.copied))
+
+
+def _gradients_of(captured: Captured, wanted: Sequence[fx.Node | None]) -> dict[int, list[int]]:
+    """Op -> positions of the gradients that it finishes."""
+    producer = captured.graph.arrays.producer
+    found: dict[int, list[int]] = {}
+    for i, node in enumerate(wanted):
+        if node is not None:
+            found.setdefault(int(producer[captured.value_of[node]]), []).append(i)
+    return found
 
 
 class _Writer:
@@ -161,6 +193,14 @@ class _Writer:
         if node in self.ops or node.op == "placeholder":
             return self._import(node, idle)
         return self._view(node, idle)
+
+    def hand_over(self, node: fx.Node | None, index: int) -> fx.Node:
+        """Give a gradient to the caller, now."""
+        assert node is not None
+        given = self.read(node)
+        made = self.graph.call_function(hand_over, (given, index))
+        made.meta = dict(given.meta)
+        return made
 
     def finish(self, results: Sequence[Any], name: str) -> fx.GraphModule:
         """Close the graph and drop what a step made but nobody reads (tuple items, views)."""
@@ -223,14 +263,15 @@ def _overwritten(captured: Captured) -> frozenset[fx.Node]:
 
 # -- running a half ------------------------------------------------------------------------------
 
-Boxed = Callable[[list[Any]], tuple[Any, ...]]
+Boxed = Callable[..., tuple[Any, ...]]
 
 
 def compile_boxed(module: fx.GraphModule) -> Boxed:
     """A Python function that runs a half, frees every tensor at its last use, and costs little.
 
     It takes its arguments in a list, which it empties, so that no caller keeps them alive. Ops are
-    bound once (no attribute chains at run time), constants are globals.
+    bound once (no attribute chains at run time), constants are globals. Where the half hands over
+    gradients, it takes a list of functions besides, one a gradient: what they return is returned.
 
     Examples
     --------
@@ -267,7 +308,7 @@ class _Source:
         inputs = [n for n in nodes if n.op == "placeholder"]
         for node in nodes:
             self.variables[node] = f"v{len(self.variables)}"
-        lines = ["def run(arguments):"]
+        lines = ["def run(arguments, takers=()):"]
         if inputs:
             lines.append(f" {', '.join(self.variables[n] for n in inputs)}, = arguments")
         lines.append(" arguments.clear()")
@@ -283,6 +324,8 @@ class _Source:
         variable = self.variables[node]
         if node.target is operator.getitem:
             lines.append(f" {variable} = {self._text(node.args[0])}[{node.args[1]!r}]")
+        elif node.target is hand_over:
+            lines.append(f" {variable} = takers[{node.args[1]!r}]({self._text(node.args[0])})")
         else:
             # `_op` is the dispatcher's entry of an overload: one Python frame less per op
             function = self._name(getattr(node.target, "_op", node.target), "f")

@@ -65,6 +65,7 @@ def build(
         captured.loss,
         on_mismatch,
         captured.chunks,
+        captured.accumulates,
     )
     follower.stepper = Stepper(captured, schedule)
     return _wrap(model, follower)
@@ -85,6 +86,7 @@ class Follower:
         loss: Callable[[Any], torch.Tensor] | None,
         on_mismatch: str,
         chunks: int,
+        accumulates: bool,
     ) -> None:
         self.guards = guards
         self.schedule = schedule
@@ -92,6 +94,7 @@ class Follower:
         self.loss = loss
         self.on_mismatch = on_mismatch
         self.chunks = chunks
+        self.accumulates = accumulates
         self.stepper: Stepper | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,12 +122,15 @@ class Follower:
     def _trace(
         self, module: PlannedModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Stepper:
+        from pebble.accumulating import accumulated
         from pebble.chunking import chunk_loss
         from pebble.tracing import capture
 
         captured = capture(module._unplanned(), args, dict(kwargs), loss=self.loss)
         if self.chunks:
             captured = chunk_loss(captured, self.chunks)
+        if self.accumulates:
+            captured = accumulated(captured)
         if captured.graph.fingerprint != self.fingerprint:
             raise PlanMismatch(
                 f"This {type(module).__name__} was saved with a plan, but computes another graph "

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pebble.accumulating import accumulated, check_accumulation
 from pebble.chunking import chunk_loss
 from pebble.costs import op_costs
 from pebble.errors import InvalidArgument
@@ -74,6 +75,7 @@ class Step:
         """
         whole = self.whole or self
         captured = chunk_loss(whole.captured, chunks)
+        captured = accumulated(captured) if whole.captured.accumulates else captured
         origin = {**whole.origin, "chunks": chunks}
         step = _measured(whole.model, whole.inputs, captured, whole.optimizer, whole.costs, origin)
         return replace(step, whole=whole)
@@ -93,6 +95,7 @@ def trace_step(
     costs: str | Sequence[int] = "auto",
     batch_size: int | None = None,
     seq_len: int | None = None,
+    accumulation_steps: int = 1,
     chunks: int = 0,
 ) -> Step:
     """Trace a model's training step and measure what planning needs.
@@ -116,6 +119,8 @@ def trace_step(
     captured = capture(model, found.args, found.kwargs, loss=loss)
     if chunks:
         captured = chunk_loss(captured, chunks)
+    if check_accumulation(accumulation_steps) > 1:
+        captured = accumulated(captured)
     origin = {
         "model": type(model).__name__,
         "device": captured.device,
@@ -126,6 +131,7 @@ def trace_step(
         "loss": "default" if loss is None else getattr(loss, "__qualname__", repr(loss)),
         "inputs": inputs_to_json(found),
         "chunks": chunks,
+        "accumulation_steps": accumulation_steps,
     }
     return _measured(model, found, captured, optimizer, costs, origin)
 
@@ -140,7 +146,8 @@ def _measured(
 ) -> Step:
     """A captured step with its costs, workspaces and what it keeps."""
     memory = step_memory(captured, optimizer=optimizer, model=model)
-    resident = Resident(memory.kinds, memory.optimizer_step_peak)
+    so_far = {"accumulated gradients": memory.gradients} if captured.accumulates else {}
+    resident = Resident({**memory.kinds, **so_far}, memory.optimizer_step_peak)
     times = op_costs(captured, costs) if isinstance(costs, str) else list(costs)
     workspaces = measure_workspaces(captured)
     return Step(

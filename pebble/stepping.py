@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pebble.accumulating import Taker, takers_of
 from pebble.compat import below_autograd
 from pebble.errors import PebbleError
 from pebble.guards import same_layout
@@ -34,7 +35,7 @@ class Stepper:
     """
 
     def __init__(self, captured: Captured, schedule: Schedule) -> None:
-        halves = split(captured, schedule)
+        halves = split(captured, schedule, hand_overs=True)
         self.forward = compile_boxed(halves.forward)
         self.backward = compile_boxed(halves.backward)
         self.n_outputs = halves.n_outputs
@@ -157,7 +158,9 @@ class _Step:
             outputs[i] = None
         return roots
 
-    def run_backward(self, tangents: tuple[torch.Tensor | None, ...]) -> tuple[Any, ...]:
+    def run_backward(
+        self, tangents: tuple[torch.Tensor | None, ...], takers: list[Taker]
+    ) -> tuple[Any, ...]:
         plan, tape = self.stepper, self.tape
         if tape is None:
             raise PebbleError(
@@ -182,7 +185,7 @@ class _Step:
         given = [layout.fit(t) for layout, t in zip(plan.tangents, tangents)]
         tape += given
         with plan.plain_dispatch():
-            return plan.backward(tape)
+            return plan.backward(tape, takers)
 
 
 class _Function(torch.autograd.Function):
@@ -196,4 +199,4 @@ class _Function(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *tangents: torch.Tensor | None) -> tuple[Any, ...]:
-        return (None, *ctx.step.run_backward(tangents))
+        return (None, *ctx.step.run_backward(tangents, takers_of(ctx)))

@@ -20,6 +20,7 @@ from pebble.graph import Graph
 from pebble.joint import wire
 from pebble.metas import correct_metas
 from pebble.outputs import put_together
+from pebble.recorders import recorders_in_place
 from pebble.slots import Output, OutputKind, Slot, SlotKind
 
 __all__ = ["Captured", "Output", "OutputKind", "Slot", "SlotKind", "State", "capture"]
@@ -82,6 +83,8 @@ class Captured:
         Into how many parts the head and the loss are split (see `pebble.chunking`); 0: not at all.
     whole : Captured or None
         The capture before that split.
+    accumulates : bool
+        Whether gradients are added to those that are there (see `pebble.accumulating`).
     """
 
     joint: fx.GraphModule = field(repr=False)
@@ -101,6 +104,7 @@ class Captured:
     device: str
     chunks: int = 0
     whole: Captured | None = field(default=None, repr=False)
+    accumulates: bool = False
 
     def rebuild(self, tensors: Sequence[Any]) -> Any:
         """The object that the model returns, from its tensors.
@@ -167,7 +171,7 @@ def capture(
     if _has_idle_cache(model, named):
         named["use_cache"] = False
     inputs = Inputs.of(model, tuple(args), named)
-    with quiet_capture():
+    with quiet_capture(), recorders_in_place(model):
         traced = _attempt(
             "forward", model, lambda: trace_forward(model, inputs.args, inputs.kwargs)
         )

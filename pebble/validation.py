@@ -6,7 +6,7 @@ import contextlib
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from pebble.agreement import difference, same, tolerance
 from pebble.allocator import AllocatorTrace, trace_memory
 from pebble.errors import InvalidArgument
 from pebble.memory import step_memory
@@ -51,7 +52,8 @@ class Validation:
         Largest difference of a gradient from eager mode's, relative to the largest entry of that
         gradient; None if the step draws random numbers, which eager mode draws in another way.
     resident_bytes : int
-        Summed from the real storages, each once: parameters, buffers, inputs, optimizer state.
+        Summed from the real storages, each once: parameters, buffers, inputs, optimizer state,
+        and the gradients so far where several micro-batches are added up.
     predicted_peak_bytes, measured_peak_bytes : int
     budget_bytes : int or None
     eager_peak_bytes, unplanned_peak_bytes : int
@@ -230,13 +232,13 @@ def validate(
         )
     whole = captured.whole or captured
     kept = build(model, whole, Schedule.keep_all(whole.graph))
-    same = kept if whole is captured else build(model, captured, kept_order(problem))
+    twin = kept if whole is captured else build(model, captured, kept_order(problem))
     planned = build(model, captured, schedule)
     bench = _Bench(model, captured, args, dict(kwargs or {}), seed)
     with bench.restored():
         with _deterministic():
-            expected, found = bench.results(same), bench.results(planned)
-            split = None if same is kept else _chunks_difference(found, bench.results(kept))
+            expected, found = bench.results(twin), bench.results(planned)
+            split = None if twin is kept else _chunks_difference(found, bench.results(kept))
             eager = None if _draws(captured) else bench.results(model)
         trace, everything = simulate(problem, schedule), simulate(problem, kept_order(problem))
         times = bench.times((model, kept, planned), repeats)
@@ -245,22 +247,24 @@ def validate(
         if optimizer is not None:
             state, stepped = bench.optimizer_step(RUNNABLE_OPTIMIZERS[optimizer], planned)
             resident += state
+        largest_step = resident + stepped
+        resident += bench.accumulated()
         run = bench.trace(planned)
         measured = resident + run.peak
         return Validation(
-            loss_equal=_same(expected.outputs, found.outputs),
-            gradients_equal=_same(expected.gradients, found.gradients),
-            buffers_equal=_same(expected.buffers, found.buffers),
+            loss_equal=same(expected.outputs, found.outputs),
+            gradients_equal=same(expected.gradients, found.gradients),
+            buffers_equal=same(expected.buffers, found.buffers),
             eager_difference=None
             if eager is None
-            else _difference(found.gradients, eager.gradients),
+            else difference(found.gradients, eager.gradients),
             resident_bytes=resident,
             predicted_peak_bytes=predicted_peak_bytes
             or step_memory(captured, optimizer=optimizer, model=model).whole_step_peak(trace.peak),
-            measured_peak_bytes=max(measured, resident + stepped),
+            measured_peak_bytes=max(measured, largest_step),
             budget_bytes=budget_bytes,
-            eager_peak_bytes=max(resident + bench.peak(model), resident + stepped),
-            unplanned_peak_bytes=max(resident + bench.peak(kept), resident + stepped),
+            eager_peak_bytes=max(resident + bench.peak(model), largest_step),
+            unplanned_peak_bytes=max(resident + bench.peak(kept), largest_step),
             overhead_predicted=trace.cost / max(unplanned_cost or everything.cost, 1) - 1,
             overhead_measured=times[2] / times[1] - 1,
             seconds_eager=times[0],
@@ -270,7 +274,7 @@ def validate(
             threads=torch.get_num_threads(),
             measured_curve=resident + run.live,
             chunks_difference=split,
-            tolerance=_tolerance(found),
+            tolerance=tolerance(found.gradients),
         )
 
 
@@ -326,13 +330,13 @@ class _Bench:
                     tensor.grad = grad
 
     def reset(self) -> None:
-        """No gradients, first contents, the seed's random state."""
+        """No gradients (or zeros to add to), first contents, the seed's random state."""
         with torch.no_grad():
             for tensor, contents in zip((*self.held, *self.inputs), self.contents):
                 if not torch.equal(tensor, contents):
                     tensor.copy_(contents)
         for tensor in self.differentiated:
-            tensor.grad = None
+            tensor.grad = torch.zeros_like(tensor) if self.captured.accumulates else None
         torch.manual_seed(self.seed)
 
     def step(self, module: nn.Module) -> Any:
@@ -383,6 +387,11 @@ class _Bench:
             if slot.node.op == "get_attr"
         ]
         return _storage_bytes([*self.held, *self.inputs, *constants])
+
+    def accumulated(self) -> int:
+        """Bytes of the gradients that a later micro-batch of a step adds to."""
+        self.reset()
+        return _storage_bytes([t.grad for t in self.differentiated if t.grad is not None])
 
     def optimizer_step(
         self, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], module: nn.Module
@@ -451,47 +460,9 @@ def _storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
     return sum(sizes.values())
 
 
-def _same(a: Iterable[torch.Tensor | None], b: Iterable[torch.Tensor | None]) -> bool:
-    return all(
-        x is y if x is None or y is None else _equal(x, y) for x, y in zip(a, b, strict=True)
-    )
-
-
-def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if a.dtype is not b.dtype or a.shape != b.shape:
-        return False
-    if torch.equal(a, b) or not a.is_floating_point():
-        return torch.equal(a, b)
-    return bool(((a == b) | (a.isnan() & b.isnan())).all())  # a NaN may be where a NaN was
-
-
-_ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 1e-2}
-
-
-def _tolerance(found: _Results) -> float:
-    """What sums in another order may change of a gradient, relative to its largest entry."""
-    dtypes = {t.dtype for t in found.gradients if t is not None}
-    return max((_ROUNDING.get(dtype, 5e-2) for dtype in dtypes), default=0.0)
-
-
 def _chunks_difference(found: _Results, whole: _Results) -> float:
     """Of gradients and of the loss, the first output."""
     return max(
-        _difference(found.gradients, whole.gradients),
-        _difference(found.outputs[:1], whole.outputs[:1]),
+        difference(found.gradients, whole.gradients),
+        difference(found.outputs[:1], whole.outputs[:1]),
     )
-
-
-Tensors = Sequence[torch.Tensor | None]
-
-
-def _difference(found: Tensors, expected: Tensors) -> float:
-    worst = 0.0
-    for a, b in zip(found, expected):
-        if a is None or b is None:
-            worst = max(worst, float("inf") if (a is None) is not (b is None) else 0.0)
-            continue
-        scale = float(b.abs().max()) if b.numel() else 0.0
-        if b.numel():
-            worst = max(worst, float((a - b).abs().max()) / (scale or 1.0))
-    return worst
