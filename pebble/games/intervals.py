@@ -40,7 +40,11 @@ class IntervalModel:
         self.hold = frozenset(board.targets) if game.hold else frozenset[int]()
         fewest = floor_of_cost(BlackWhite(hold=game.hold), board)
         copies = 1 + max(0, steps - fewest) // 2
-        self.rows = [[self._pebble(v, i) for i in range(copies)] for v in range(len(board))]
+        self.visited = frozenset(v for v in range(len(board)) if not board.succs[v]) - self.hold
+        self.rows = [
+            [self._pebble(v, i) for i in range(1 if v in self.visited else copies)]
+            for v in range(len(board))
+        ]
         self.pebbles = [pebble for row in self.rows for pebble in row]
         self.costs = [
             ((1 if pebble.stays else 2) * self.plain.costs[v], pebble.exists)
@@ -49,6 +53,7 @@ class IntervalModel:
         ]
         self._room(pebbles)
         self._one_at_a_time()
+        self._without_loss()
         for v, row in enumerate(self.rows):
             self._in_turn(row)
             for pebble in row:
@@ -69,6 +74,27 @@ class IntervalModel:
         if stays:
             model.add(pebble.black == 1)
         return pebble
+
+    def _without_loss(self) -> None:
+        """What some strategy of least cost fulfils."""
+        for v, row in enumerate(self.rows):
+            for p in row:
+                if not self.board.preds[v] or v in self.visited:
+                    # [Constraint] a pebble that can always come, or that none needs, is black
+                    self.model.add(p.black == 1)
+                if v in self.visited:
+                    # [Constraint] what nothing reads goes at once
+                    self.model.add(p.end == p.start + 1)
+                elif not p.stays:
+                    # [Constraint] nothing comes and goes for nothing
+                    self.model.add(p.end >= p.start + 2).only_enforce_if(p.exists)
+        if not self.hold:
+            # [Constraint] of a strategy and itself backwards with the colours swapped, one
+            white = [self.model.new_bool_var("") for _ in self.pebbles]
+            for p, is_white in zip(self.pebbles, white):
+                self.model.add_bool_or([p.black, ~p.exists, is_white])
+            black = sum(p.exists for p in self.pebbles) - sum(white)
+            self.model.add(black >= sum(white))
 
     def _room(self, pebbles: int) -> None:
         # [Constraint] the pebbles on the board weigh at most so much at any time
