@@ -77,6 +77,9 @@ def peers(data: dict[str, Any]) -> str:
                     "-" if ours is None else f"{ours / 1e9:.4f}",
                 ]
             )
+    for result in data["models"]:
+        for row in result["failed"]:
+            rows.append([result["model"], row["peer"], "failed", row["failed"][:60], "-", "-"])
     header = ["model", "peer", "peak MB", "extra GFLOP", "pebble: peak MB", "extra GFLOP"]
     facts = "\n".join(
         f"* {key.replace('_', ' ')}: {value}" for key, value in data["summary"].items()

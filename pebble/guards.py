@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from pebble.errors import PlanMismatch
+from pebble.recorders import is_recorder
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured, Slot
@@ -364,11 +365,19 @@ def _settings(module: nn.Module) -> tuple[tuple[str, Any], ...]:
     )
 
 
+def _is_traced(hook: Any) -> bool:
+    """Hooks whose work is part of the graph.
+
+    weight_norm and spectral_norm compute the weight; Hugging Face's recorders hand hidden states
+    to the output, and are installed by the first forward.
+    """
+    return is_recorder(hook) or type(hook).__module__.startswith("torch.nn.utils.")
+
+
 def _check_module_hooks(name: str, module: nn.Module) -> None:
     for kind in _HOOKS:
         for hook in getattr(module, kind).values():
-            # weight_norm and spectral_norm compute the weight in a hook: part of the graph
-            if not getattr(type(hook), "__module__", "").startswith("torch.nn.utils."):
+            if not _is_traced(hook):
                 raise PlanMismatch(
                     f"{name!r} has a hook ({kind.strip('_').replace('_', ' ')}), which a planned "
                     "step does not run: it executes ops, not submodules. Remove the hook, put it "
