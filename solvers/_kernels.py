@@ -69,22 +69,23 @@ class Board(NamedTuple):
     spare: Any
 
 
-# `_nrt` off: no function here makes an array, and counting references to those of the board and the
-# net, atomically, at each use, took three quarters of the time.
+_BARE: dict[str, Any] = {"nogil": True, "_nrt": False}
+# Without reference counts: no function here makes an array, and counting those to the board's and
+# the net's, atomically and at each use, took three quarters of the time.
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile for callers that are compiled themselves."""
-    options = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
-    return numba.njit(**options)(function)  # type: ignore[call-overload,no-any-return]
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_BARE}
+    return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 
 def _entry(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile for Python, without its lock; keep the result on disk where that can be."""
     try:
-        return numba.njit(cache=True, nogil=True, _nrt=False)(function)
+        return numba.njit(cache=True, **_BARE)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # no writable cache directory
-        return numba.njit(nogil=True, _nrt=False)(function)
+        return numba.njit(**_BARE)(function)  # type: ignore[no-any-return]
 
 
 # -- random numbers: the state belongs to the board, so that threads do not share it ------------

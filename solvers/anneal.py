@@ -10,6 +10,7 @@ best schedule is handed on.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pebble.errors import InvalidArgument, InvalidSchedule
+from pebble.graph import Graph, Op, Value
 from pebble.problem import Objective, Problem
 from pebble.referee import Trace, simulate
 from pebble.schedule import Schedule
@@ -94,6 +96,35 @@ def anneal(
     return search.answer()
 
 
+_compiling: list[threading.Thread] = []
+
+
+def compiled(deadline: float) -> bool:
+    """Wait for the compiled kernels until a deadline on `time.perf_counter`.
+
+    They are compiled once a process, or read from disk, in a thread that outlives the deadline;
+    compiling takes many seconds, and nothing can interrupt it.
+    """
+    if not _compiling:
+        _compiling.append(threading.Thread(target=_compile_kernels, daemon=True))
+        _compiling[0].start()
+    if deadline == float("inf"):
+        _compiling[0].join()
+    else:
+        _compiling[0].join(max(deadline - time.perf_counter(), 0.0))
+    return not _compiling[0].is_alive()
+
+
+def _compile_kernels() -> None:
+    """Anneal a problem of two ops for a few trials."""
+    from pebble.solvers._cooling import Cooling, cool, net_of
+
+    ops = [Op("a", 1, (), (0,)), Op("b", 1, (0,), (1,))]
+    problem = Problem(Graph(ops, [Value("a", 1), Value("b", 1)]), 2)
+    cooling = Cooling(64, hot=0.1, cold=0.01, penalty=1.0, adds=64, removes=64, chain=128, seed=0)
+    cool(problem, net_of(problem), (0, 1), cooling)
+
+
 @dataclass
 class Search:
     """Rounds of cooling runs on one problem, and the best that they and others have found.
@@ -105,6 +136,8 @@ class Search:
     deadline : float
         On `time.perf_counter`.
     report : callable
+    target : int, optional
+        A value of the objective at which to stop; for the cost, a bound proved in free order.
     best : the best order within the budget, or None
     closest : the order with the least peak
     pool : other orders worth starting from
@@ -149,9 +182,27 @@ class Search:
         if trace.peak > self.problem.budget or not (self.best is None or value < self.best_value):
             return False
         self.best, self.best_value = order, value
-        seconds = time.perf_counter() - self.began
-        self.report(Progress(seconds, trace.cost, self.problem.graph.total_cost, source))
+        self._tell(source)
         return True
+
+    def prove(self, bound: int) -> None:
+        """No schedule of any order is better than this."""
+        if bound > self.bound:
+            self.target = max(self.target or 0, bound)
+            self._tell("bound")
+
+    @property
+    def bound(self) -> int:
+        """What is known to be a lower bound on the cost, in free order."""
+        least = self.problem.graph.total_cost
+        return least if self._least_peak else max(self.target or 0, least)
+
+    def _tell(self, source: str) -> None:
+        cost = None
+        if self.best is not None:
+            cost = simulate(self.problem, Schedule(self.best)).cost
+        seconds = time.perf_counter() - self.began
+        self.report(Progress(seconds, cost, self.bound, source))
 
     def _value(self, trace: Trace) -> int:
         return trace.peak if self._least_peak else trace.cost
@@ -176,6 +227,8 @@ class Search:
         threads: int = 2,
     ) -> None:
         """Anneal until the deadline, the bound, or so many trials or rounds."""
+        if not compiled(self.deadline):
+            return
         from pebble.solvers._cooling import net_of
 
         net = net_of(self.problem)

@@ -1,7 +1,8 @@
 """The portfolio: a plan at once, a better one soon, a proof where the graph is small enough.
 
 Fast heuristics give the first schedule, annealing improves whatever is best, an exact program
-runs beside it on small graphs, and whoever finds a better schedule hands it to the others.
+runs beside it on small graphs, and whoever finds a better schedule hands it to the others. A bound
+for any order is proved beside it and ends the search where it is met.
 """
 
 from __future__ import annotations
@@ -11,17 +12,23 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pebble.errors import PebbleError
+from pebble.errors import InvalidArgument, PebbleError
 from pebble.problem import Objective, Problem
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress, get_solver, register, solver_names
 from pebble.solvers.anneal import Search
+from pebble.solvers.crossing import crossing_bound
 from pebble.solvers.minpeak import squeeze
+from pebble.solvers.ordering import lean_schedules
+from pebble.solvers.unmoved import cheapest_in_order
 
+ORDERS = ("free", "fixed")
 EXACT_OPS = 80
 """Up to so many ops the exact solver runs beside the annealer."""
 PATIENCE = 150_000
 """Trials for each op without an improvement after which an annealed plan is taken as final."""
+QUICK = 0.3
+"""Seconds that the search waits for the bound before it goes on beside it."""
 GRACE = 0.15
 """Seconds kept back from the time limit for the replay."""
 
@@ -35,6 +42,7 @@ def auto(
     report: Callable[[Progress], None] = lambda progress: None,
     start: Schedule | Iterable[Schedule] = (),
     threads: int = 2,
+    order: str = "free",
 ) -> Answer:
     """The best schedule that any of the solvers finds, and the best bound.
 
@@ -49,6 +57,9 @@ def auto(
         of them.
     threads : int
         Cores to use.
+    order : {"free", "fixed"}
+        "fixed": first executions stay in the reference order, as in the formulations of Checkmate
+        and MOCCASIN.
 
     Examples
     --------
@@ -59,26 +70,39 @@ def auto(
     >>> solve(Problem(chain, 2)).status
     <Status.OPTIMAL: 'optimal'>
     """
+    if order not in ORDERS:
+        raise InvalidArgument(f"There is no order {order!r}; choose one of {', '.join(ORDERS)}.")
     deadline = time.perf_counter() + max(time_limit - GRACE, 0.5 * time_limit)
+    known = [start] if isinstance(start, Schedule) else list(start)
+    if order == "fixed":
+        return cheapest_in_order(
+            problem, deadline=deadline, seed=seed, report=report, start=known, threads=threads
+        )
     search = Search(problem, seed=seed, report=report, deadline=deadline)
-    for schedule in [start] if isinstance(start, Schedule) else start:
+    for schedule in known:
         search.offer(schedule.order, "start")
     if not search.done:
         _quick(search)
-    if search.best is None:
-        squeeze(search, threads=threads)
     if search.done or problem.objective is Objective.PEAK:
+        if search.best is None:
+            squeeze(search, threads=threads)
         search.run(threads=threads)
         return search.answer()
-    return _improve(search, threads)
+    floor = _Floor(search)
+    if search.best is None and not floor.impossible:
+        squeeze(search, threads=threads)
+    return floor.with_bound(_improve(search, threads, floor))
 
 
 def _quick(search: Search) -> None:
     """Plans within a second: the heuristics that need no compiled code."""
     names = solver_names()
-    for name in ("priced", "greedy", "sqrt", "recompute_all", "chain"):
+    for name in ("greedy", "sqrt", "recompute_all", "chain"):
         if name not in names or search.done:
             continue
+        if name == "sqrt":
+            for schedule in lean_schedules(search.problem):
+                search.offer(schedule.order, "list scheduling")
         left = search.deadline - time.perf_counter()
         share = min(left, max(0.2 * left, 3.0))
         _offer_answer(search, name, time_limit=share, seed=search.seed)
@@ -99,17 +123,53 @@ def _offer_answer(search: Search, name: str, **options: Any) -> Answer | None:
     return answer
 
 
-def _improve(search: Search, threads: int) -> Answer:
+class _Floor:
+    """The bound for any order, in a thread of its own."""
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+        self.impossible = False
+        self._bound = search.problem.graph.total_cost
+        self._thread = threading.Thread(target=self._find, daemon=True)
+        self._thread.start()
+        self._thread.join(QUICK)
+        self.collect()
+
+    def _find(self) -> None:
+        bound = crossing_bound(self.search.problem, deadline=self.search.deadline)
+        if bound is None:
+            self.impossible = True
+        else:
+            self._bound = bound
+
+    def collect(self) -> None:
+        """Tell the search what is proved so far."""
+        self.search.prove(self._bound)
+
+    def with_bound(self, answer: Answer) -> Answer:
+        """The answer with this bound, unless it has a better one of its own."""
+        self.collect()
+        if self.impossible:
+            message = "What one moment must hold exceeds the budget, in any order."
+            return Answer(answer.schedule, infeasible=True, message=message)
+        if self.search.best is None or answer.lower_bound > self._bound:
+            return answer
+        return Answer(answer.schedule, self._bound, message=answer.message)
+
+
+def _improve(search: Search, threads: int, floor: _Floor) -> Answer:
     """Anneal in rounds; the exact solver beside it where the graph is small."""
     n = len(search.problem.graph.ops)
     search.run(rounds=2, threads=threads)
+    floor.collect()
     small = n <= EXACT_OPS and "ilp" in solver_names()
     exact = _Exact(search) if small and not search.done else None
     patience = PATIENCE * n
     trials, value = search.trials, search.best_value
-    while not search.done and time.perf_counter() < search.deadline:
+    while not search.done and time.perf_counter() < search.deadline and not floor.impossible:
         busy = exact is not None and exact.busy
         search.run(rounds=1, threads=max(1, threads - busy))
+        floor.collect()
         if exact is not None:
             exact.collect()
         if search.best_value < value or search.best is None:

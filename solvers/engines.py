@@ -43,6 +43,7 @@ def run_cpsat(
     on_solution: Found | None = None,
     on_bound: Bound | None = None,
     work: float | None = None,
+    relax: bool = False,
     log: bool = False,
 ) -> Outcome:
     """Least objective under the rows, in integers throughout.
@@ -62,6 +63,8 @@ def run_cpsat(
         Called with each solution (as ``true[literal]``) and each bound.
     work : float, optional
         Limit in CP-SAT's deterministic seconds, which no clock measures.
+    relax : bool
+        Use linear relaxations: for few rows with many terms, such as one knapsack.
     log : bool
         Print CP-SAT's own log.
     """
@@ -91,7 +94,7 @@ def run_cpsat(
         solver.parameters.max_deterministic_time = work
     solver.parameters.random_seed = seed
     # Many small relaxations or probes cost more than they prune: measured 2 to 8 times slower.
-    solver.parameters.linearization_level = 0
+    solver.parameters.linearization_level = 1 if relax else 0
     solver.parameters.cp_model_probing_level = 0
     solver.parameters.log_search_progress = log
     if on_bound is not None:

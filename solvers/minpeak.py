@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pebble.graph import Graph
 from pebble.problem import Objective, Problem
@@ -19,6 +18,7 @@ from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress, get_solver, register, solver_names
 from pebble.solvers.anneal import Search
+from pebble.solvers.crossing import ancestors
 
 STARTS = ("recompute_all", "greedy", "sqrt", "chain")
 LARGEST_REACH = 20_000
@@ -161,7 +161,8 @@ def peak_bound(problem: Problem) -> int:
     ]
     if not stuck or len(graph.ops) > LARGEST_REACH:
         return max(problem.working_set_bound, int(a.size[a.pinned].sum()))
-    before, after = _reach(graph)
+    before = ancestors(graph)
+    after = before.T
     held = problem.working_sets.astype(np.int64).copy()
     for v in stuck:
         maker = int(a.producer[v])
@@ -177,14 +178,3 @@ def peak_bound(problem: Problem) -> int:
         held[between] += a.size[v]
     pinned = int(a.size[a.pinned].sum())
     return max(int(held.max(initial=0)), pinned)
-
-
-def _reach(graph: Graph) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Row i of the first: the ops that must run before op i; of the second: after it."""
-    a, n = graph.arrays, len(graph.ops)
-    before = np.zeros((n, n), np.bool_)
-    for i in range(n):
-        for maker in set(a.producer[a.in_val[a.in_ptr[i] : a.in_ptr[i + 1]]].tolist()):
-            before[i] |= before[maker]
-            before[i, maker] = True
-    return before, before.T
