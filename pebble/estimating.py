@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from pebble.accumulating import accumulated
 from pebble.errors import InvalidArgument
 from pebble.inputs import make_inputs
 from pebble.memory import StepMemory, step_memory, trainable
@@ -150,7 +151,8 @@ def estimate(
         Frozen weights of linear layers (the output head left out) are stored so; one of them at a
         time exists in its own dtype.
     accumulate : int
-        Micro-batches a step: from the second on, the gradients so far are there as well.
+        Micro-batches a step: from the second on, the gradients so far are there as well, and
+        each new one is added to its own as soon as it is made.
     ddp : "copies" or "views", optional
         Gradient buckets of DistributedDataParallel, as it makes them by default or with
         ``gradient_as_bucket_view=True``.
@@ -192,6 +194,7 @@ def estimate(
         resident["DDP buckets"] = memory.gradients
     if accumulate > 1 and ddp != Buckets.VIEWS:
         resident["accumulated gradients"] = memory.gradients
+        captured = accumulated(captured)
     workspaces = measure_workspaces(captured)
     graph = captured.graph.with_measures(workspaces=workspaces.bytes)
     trace = simulate(graph, schedule or Schedule.keep_all(graph))
