@@ -139,7 +139,7 @@ def test_large_boards_fall_back_on_constructions() -> None:
     assert least_pebbles(line, Black(), time_limit=4).status is Status.OPTIMAL
     with pytest.raises(InvalidArgument, match="at most 64 nodes"):
         search(Black(), Board.of(line), 3)
-    with pytest.raises(InvalidArgument, match="at most 12 nodes"):
+    with pytest.raises(InvalidArgument, match="at most 64 nodes"):
         least_cost(line, ParallelBlack())
 
 

@@ -10,7 +10,15 @@ import numpy as np
 from pebble.games.board import Board
 from pebble.games.moves import Act, Move, place, remove
 from pebble.games.rules import Black, RedBlue
-from pebble.games.search import MOST_STATES, Found, drive, new_store, path_to, translate
+from pebble.games.search import (
+    MOST_STATES,
+    Found,
+    drive,
+    enter_first,
+    new_store,
+    path_to,
+    translate,
+)
 from pebble.games.symmetry import byte_tables
 
 
@@ -100,10 +108,7 @@ def _search_downsets(
     plain = board if game.weighted else board.unweighted()
     images, limits = byte_tables(plain), np.array(rules, np.int64)
     counters, store = np.zeros(5, np.int64), new_store(k, 1 << 12)
-    counters[k.STATES] = 1
-    store.g[0], store.parent[0] = floor, -1
-    store.table[k.slot_of(store, np.uint64(0), np.uint64(0), np.uint64(0))] = 0
-    k.push(store, counters, floor, len(board), 0)
+    enter_first(k, store, counters, floor, len(board))
 
     def advance(store: Any, chunk: int) -> int:
         return int(
@@ -116,7 +121,7 @@ def _search_downsets(
     states, bound = int(counters[k.STATES]), int(counters[k.BOUND])
     if status == k.FOUND:
         path = path_to(store, int(counters[k.GOAL]), images)
-        return [on_board(v) for v, on_board in path], bound, states, True
+        return [nodes[int(store.move[s])] for s, nodes, _ in path], bound, states, True
     return None, bound, states, bool(status == k.EXHAUSTED)
 
 

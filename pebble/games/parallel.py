@@ -1,99 +1,74 @@
-"""Parallel games on small boards: Dijkstra over positions, one step placing and removing sets."""
+"""Parallel games: A* over positions, one step placing and removing sets."""
 
 from __future__ import annotations
 
-import heapq
-import time
-from collections.abc import Iterator
+from typing import Any
 
-from pebble.errors import InvalidArgument
+import numpy as np
+
 from pebble.games.board import Board
 from pebble.games.moves import Step
 from pebble.games.position import Game
 from pebble.games.rules import ParallelBlack
-from pebble.games.search import Found
+from pebble.games.search import (
+    MOST_STATES,
+    Found,
+    drive,
+    enter_first,
+    new_store,
+    path_to,
+    require_small,
+    translate,
+)
+from pebble.games.symmetry import byte_tables
 
-LIMIT = 12
 
-
-def search_steps(game: Game, board: Board, pebbles: int, *, deadline: float | None = None) -> Found:
+def search_steps(
+    game: Game,
+    board: Board,
+    pebbles: int,
+    *,
+    deadline: float | None = None,
+    max_states: int = MOST_STATES,
+) -> Found:
     """A strategy of least cost for a parallel game, or the proof that there is none.
 
-    Raises
-    ------
-    InvalidArgument
-        If the board has more than 12 nodes: each position has exponentially many successors.
+    See `pebble.games.search.search` for the parameters and what it raises.
     """
-    if len(board) > LIMIT:
-        raise InvalidArgument(
-            f"Parallel games are searched on at most {LIMIT} nodes; {board.name!r} has "
-            f"{len(board)}."
+    require_small(board)
+    from pebble.games import _parallel_kernels as p
+    from pebble.games import _search_kernels as k
+
+    n, black = len(board), isinstance(game, ParallelBlack)
+    _, tables, _ = translate(game, board, pebbles, k)
+    images = byte_tables(board if game.weighted else board.unweighted())
+    counters, store = np.zeros(5, np.int64), new_store(k, 1 << 12)
+    stack, room = np.zeros((2 * n + 2, 2), np.uint64), np.zeros((3, n + 1), np.int64)
+    enter_first(k, store, counters, 0, 0)
+
+    def advance(store: Any, chunk: int) -> int:
+        return int(
+            p.advance_parallel(
+                black, pebbles, n, tables, images, store, counters, stack, room, chunk
+            )
         )
-    black = isinstance(game, ParallelBlack)
-    weights = board.sizes if game.weighted else board.unweighted().sizes
-    weight = [0] * (1 << len(board))
-    for word in range(1, len(weight)):
-        low = word & -word
-        weight[word] = weight[word ^ low] + weights[low.bit_length() - 1]
-    preds = [sum(1 << u for u in row) for row in board.preds]
-    targets = sum(1 << v for v in board.targets)
-    start = (0, 0)
-    cost, parent = {start: 0}, {start: start}
-    heap, best = [(0, start)], 0
-    while heap:
-        best, state = heapq.heappop(heap)
-        if best > cost[state]:
-            continue
-        if deadline is not None and time.monotonic() > deadline:
-            return Found(None, best, states=len(cost))
-        here, seen = state
-        if seen & targets == targets if black else here == targets:
-            return Found(_steps(parent, state), best, complete=True, states=len(cost))
-        for there in _black(here, preds) if black else _reversible(here, preds):
-            if weight[there] > pebbles:
-                continue
-            after = (there, (seen | there) & targets if black else 0)
-            price = best + (weight[there] if black else 1)
-            if price < cost.get(after, price + 1):
-                cost[after], parent[after] = price, state
-                heapq.heappush(heap, (price, after))
-    return Found(None, infeasible=True, complete=True, states=len(cost))
+
+    status, store = drive(k, advance, store, counters, deadline, max_states)
+    states, bound = int(counters[k.STATES]), int(counters[k.BOUND])
+    if status == k.FOUND:
+        steps = _steps(store, int(counters[k.GOAL]), images)
+        return Found(steps, bound, complete=True, states=states)
+    if status == k.EXHAUSTED:
+        return Found(None, infeasible=True, complete=True, states=states)
+    return Found(None, bound, states=states)
 
 
-def _subsets(word: int) -> Iterator[int]:
-    part = word
-    while True:
-        yield part
-        if not part:
-            return
-        part = (part - 1) & word
-
-
-def _black(here: int, preds: list[int]) -> Iterator[int]:
-    ready = sum(1 << v for v, p in enumerate(preds) if p & ~here == 0)
-    for there in _subsets(ready | here):
-        if there != here and there:
-            yield there
-
-
-def _reversible(here: int, preds: list[int]) -> Iterator[int]:
-    ready = sum(1 << v for v, p in enumerate(preds) if p & ~here == 0)
-    for change in _subsets(ready):
-        there = here ^ change
-        if change and all(preds[v] & ~there == 0 for v in range(len(preds)) if change >> v & 1):
-            yield there
-
-
-def _steps(
-    parent: dict[tuple[int, int], tuple[int, int]], state: tuple[int, int]
-) -> tuple[Step, ...]:
+def _steps(store: Any, goal: int, images: Any) -> tuple[Step, ...]:
     steps: list[Step] = []
-    while parent[state] != state:
-        before = parent[state][0]
-        steps.append(Step(_nodes(state[0] & ~before), _nodes(before & ~state[0])))
-        state = parent[state]
-    return tuple(reversed(steps))
-
-
-def _nodes(word: int) -> tuple[int, ...]:
-    return tuple(v for v in range(word.bit_length()) if word >> v & 1)
+    here: set[int] = set()
+    for state, _, nodes in path_to(store, goal, images):
+        word = int(store.a[state])
+        there = {nodes[v] for v in range(word.bit_length()) if word >> v & 1}
+        steps.append(Step(tuple(sorted(there - here)), tuple(sorted(here - there))))
+        here = there
+    return tuple(steps)

@@ -82,11 +82,7 @@ def search(
     max_states : int
         Gives up above this (about 60 bytes each).
     """
-    if len(board) > LIMIT:
-        raise InvalidArgument(
-            f"State search plays on at most {LIMIT} nodes, and {board.name!r} has {len(board)}; "
-            "use a heuristic."
-        )
+    require_small(board)
     from pebble.games import _search_kernels as k
 
     rules, tables, blue = translate(game, board, pebbles, k)
@@ -111,6 +107,15 @@ def search(
     if status == k.EXHAUSTED:
         return Found(None, infeasible=True, complete=True, states=states)
     return Found(None, int(counters[k.BOUND]), states=states)
+
+
+def require_small(board: Board) -> None:
+    """Raise `InvalidArgument` if the board has more nodes than a word has bits."""
+    if len(board) > LIMIT:
+        raise InvalidArgument(
+            f"State search plays on at most {LIMIT} nodes, and {board.name!r} has {len(board)}; "
+            "sequential games have engine='heuristic' beyond."
+        )
 
 
 def drive(
@@ -139,7 +144,7 @@ def translate(game: Game, board: Board, pebbles: int, k: Any) -> tuple[Any, Any,
     code = {
         Black: k.BLACK, Reversible: k.REVERSIBLE, BlackWhite: k.BLACK_WHITE, Spooky: k.SPOOKY,
         RedBlue: k.RED_BLUE,
-    }[type(game)]  # fmt: skip
+    }.get(type(game), k.BLACK)  # fmt: skip
     n = len(board)
     ghosts = getattr(game, "ghosts", 0)
     rules = np.zeros(7, np.int64)
@@ -209,35 +214,46 @@ def grown(k: Any, store: Any, counters: Any) -> Any:
     return bigger
 
 
-def path_to(store: Any, state: int, images: Any) -> Iterator[tuple[int, Callable[[int], int]]]:
-    """The moves to a state, each with the node of the board for a node of its state.
+def enter_first(k: Any, store: Any, counters: Any, bound: int, left: int) -> None:
+    """Enter the empty board as the first state, with a bound on the value of what follows."""
+    zero = np.uint64(0)
+    counters[k.STATES], counters[k.GOAL] = 1, -1
+    store.g[0], store.parent[0] = bound, -1
+    store.table[k.slot_of(store, zero, zero, zero)] = 0
+    k.push(store, counters, bound, left, 0)
 
-    A state stands for its images under automorphisms, so its nodes must be taken back.
+
+def path_to(store: Any, state: int, images: Any) -> Iterator[tuple[int, list[int], list[int]]]:
+    """The states on the way to one, each with the nodes of the board before and after its move.
+
+    A state stands for its images under automorphisms, so its nodes must be taken back: the two
+    lists hold the node of the board for each node of the parent, and of the state.
     """
     states = []
     while state > 0:
         states.append(state)
         state = int(store.parent[state])
-    back = list(range(LIMIT))
+    after = list(range(LIMIT))
     for state in reversed(states):
-        yield int(store.move[state]), back.__getitem__
-        which = int(store.image[state])
+        before, which = after, int(store.image[state])
         if which:
-            before, table = back.copy(), images[which - 1]
+            after, table = before.copy(), images[which - 1]
             for v in range(LIMIT):
                 image = int(table[v // 8, 1 << v % 8]).bit_length() - 1
                 if image >= 0:
-                    back[image] = before[v]
+                    after[image] = before[v]
+        yield state, before, after
 
 
-def _strategy(store: Any, state: int, images: Any) -> tuple[Move, ...]:
+def _strategy(store: Any, goal: int, images: Any) -> tuple[Move, ...]:
     moves: list[Move] = []
-    for code, on_board in path_to(store, state, images):
-        act, node, source = code & 15, on_board(code >> 4 & 63), code >> 10
+    for state, board, _ in path_to(store, goal, images):
+        code = int(store.move[state])
+        act, node = code & 15, board[code >> 4 & 63]
         if act == _STORE_REMOVE:
             moves += [Move(Act.STORE, node), Move(Act.REMOVE, node)]
         elif act == 2:
-            moves.append(Move(Act.SLIDE, node, on_board(source)))
+            moves.append(Move(Act.SLIDE, node, board[code >> 10]))
         else:
             moves.append(Move(_ACTS[act], node))
     return tuple(moves)
