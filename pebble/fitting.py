@@ -21,7 +21,8 @@ _PACKED = "4bit-double"
 # What people call the kinds of `Plan.memory`; kinds not named here count as activations.
 _LINES = {
     "gradients": "gradients",
-    "gradients so far": "gradients",
+    "accumulated gradients": "gradients",
+    "gradient buckets": "gradients",
     "gradients and optimizer step": "gradients and optimizer step",
     "optimizer state": "optimizer",
     "inputs": "inputs and buffers",

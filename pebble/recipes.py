@@ -113,7 +113,8 @@ class Recipe:
         packed = f", frozen linear weights in {choice.quantize}" if choice.quantize else ""
         planned = (
             f"plan = pebble.optimize(model, inputs, budget_bytes={self.budget_bytes}, "
-            f"optimizer={choice.optimizer!r}, chunked_loss={choice.chunks or False})"
+            f"optimizer={choice.optimizer!r}, chunked_loss={choice.chunks or False}"
+            + (f", accumulation_steps={every})" if every > 1 else ")")
         )
         stepping = ["optimizer.step()", "optimizer.zero_grad(set_to_none=True)"]
         if every > 1:

@@ -28,7 +28,13 @@ from pebble.shapes import DTYPES
 from pebble.solver import solve
 from pebble.step import Step
 from pebble.stretching import Batches
-from pebble.variants import seconds_to_step, with_kept_gradients, with_optimizer, with_quantised
+from pebble.variants import (
+    seconds_to_step,
+    with_accumulation,
+    with_buckets,
+    with_optimizer,
+    with_quantised,
+)
 from pebble.weights import FORMATS
 
 TIE = 0.005
@@ -74,8 +80,7 @@ def recommend(
     effective_batch_size : int
         Micro-batch x accumulation steps x devices.
     devices : int
-        With data parallelism whose gradient buckets are views of the gradients
-        (``gradient_as_bucket_view=True``); communication is not timed.
+        With data parallelism (``gradient_as_bucket_view=True``); communication is not timed.
     precisions : sequence of str, optional
         Of "fp32", "bf16", "fp16", "bf16-mixed", "fp16-mixed" (fp32 weights under autocast).
         Default: that of the model, or "bf16".
@@ -357,8 +362,8 @@ class Search:
         batches = self.families.of(choice)
         made = batches.exact if exact else batches.sketch
         step = made(choice.micro_batch)
-        keeps = self.accumulation(choice) > 1 or self.devices > 1
-        return with_kept_gradients(step) if keeps else step
+        step = with_accumulation(step, self.accumulation(choice))
+        return with_buckets(step) if self.devices > 1 else step
 
     def seconds(self, choice: Choice, step: Step, cost: int) -> float:
         """Of an effective batch whose forward and backward cost so many nanoseconds each."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from pebble.accumulating import accumulated
 from pebble.costs import DEVICES
 from pebble.errors import InvalidArgument
 from pebble.memory import StepMemory, step_memory
@@ -82,18 +83,36 @@ def with_optimizer(step: Step, optimizer: str | None) -> Step:
     return changed.with_inputs(step.inputs)
 
 
-def with_kept_gradients(step: Step) -> Step:
-    """The step while other micro-batches' gradients are kept beside it.
+def with_accumulation(step: Step, accumulation_steps: int) -> Step:
+    """The step as it runs from the second micro-batch on, if it has several."""
+    if accumulation_steps < 2 or step.captured.accumulates:
+        return step
+    captured = accumulated(step.captured)
+    a = step.graph.arrays
+    there = {"accumulated gradients": memory_of(step, None).gradients}
+    return replace(
+        step,
+        captured=captured,
+        graph=captured.graph.with_measures(costs=a.cost.tolist(), workspaces=a.workspace.tolist()),
+        resident=replace(step.resident, kinds={**step.resident.kinds, **there}),
+        origin={**step.origin, "accumulation_steps": accumulation_steps},
+        whole=None if step.whole is None else with_accumulation(step.whole, accumulation_steps),
+    )
 
-    So it is from the second micro-batch on when gradients are accumulated, and always where
-    DistributedDataParallel's buckets are the gradients.
+
+def with_buckets(step: Step) -> Step:
+    """The step under DistributedDataParallel, its buckets beside the gradients of the backward.
+
+    With ``gradient_as_bucket_view=True`` the buckets are what accumulation adds to, so nothing
+    comes on top there.
     """
-    kept = memory_of(step, None).gradients
-    kinds = {**step.resident.kinds, "gradients so far": kept}
+    if step.captured.accumulates:
+        return step
+    kinds = {**step.resident.kinds, "gradient buckets": memory_of(step, None).gradients}
     return replace(
         step,
         resident=replace(step.resident, kinds=kinds),
-        whole=None if step.whole is None else with_kept_gradients(step.whole),
+        whole=None if step.whole is None else with_buckets(step.whole),
     )
 
 
