@@ -122,6 +122,7 @@ def estimate(
     implementation: str | None = None,
     state_dtype: str | None = None,
     master_weights: bool = False,
+    gradient_dtype: str | None = None,
     autocast: str | None = None,
     quantize: str | None = None,
     accumulate: int = 1,
@@ -145,6 +146,9 @@ def estimate(
         Of the optimizer's state where it is not the parameters' own.
     master_weights : bool
         The optimizer keeps an fp32 copy of every trainable parameter (and state to match).
+    gradient_dtype : "fp32", "bf16" or "fp16", optional
+        In which gradients are kept, where that is not the parameters' own: each is converted and
+        added as soon as it is made.
     autocast : "bf16" or "fp16", optional
         The step runs under autocast of this dtype; weights stay what they are.
     quantize : "int8", "4bit" or "4bit-double", optional
@@ -190,10 +194,14 @@ def estimate(
         state["master weights"] = 4 * sum(w.numel for w in _weights(captured))
     if quantize is not None:
         resident |= _quantised(model, resident["parameters"], quantize)
+    if gradient_dtype is not None:
+        width = dtype_of(gradient_dtype).itemsize
+        memory = replace(memory, gradients=width * sum(w.numel for w in _weights(captured)))
     if ddp is not None:
         resident["DDP buckets"] = memory.gradients
-    if accumulate > 1 and ddp != Buckets.VIEWS:
+    if (accumulate > 1 or gradient_dtype is not None) and ddp != Buckets.VIEWS:
         resident["accumulated gradients"] = memory.gradients
+    if accumulate > 1 or gradient_dtype is not None:
         captured = accumulated(captured)
     workspaces = measure_workspaces(captured)
     graph = captured.graph.with_measures(workspaces=workspaces.bytes)

@@ -110,6 +110,7 @@ def weight_arithmetic(
     trainable: int | None = None,
     optimizer: str | None = "adam",
     state_width: int | None = None,
+    gradient_width: int | None = None,
     master_weights: bool = False,
     layers: int = 0,
     tokens: int = 0,
@@ -127,6 +128,8 @@ def weight_arithmetic(
     state_width : int, optional
         Bytes an element of the optimizer's state; default 4 with master weights, else that of
         the trained weights (2 for adapters of quantised ones).
+    gradient_width : int, optional
+        Bytes an element of the gradients; default that of the trained weights.
     master_weights : bool
         An fp32 copy of the trainable parameters in the optimizer.
     layers, tokens, width : int
@@ -162,7 +165,7 @@ def weight_arithmetic(
     state = 0.0 if optimizer is None else STATES[optimizer](state_width or own)
     return Arithmetic(
         weights=total + (element * trained if quantised else 0),
-        gradients=element * trained,
+        gradients=(gradient_width or element) * trained,
         master_weights=4 * trained if master_weights else 0,
         state=round(state * trained),
         layer_inputs=layers * tokens * width * element,

@@ -15,9 +15,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from pebble.allocator import trace_memory
 from pebble.errors import InvalidArgument
 from pebble.estimating import Estimate, estimate
+from pebble.optimizers import OPTIMIZERS
 from pebble.runtime import build
 from pebble.schedule import Schedule
-from pebble.shapes import SHAPES, build_shape
+from pebble.shapes import DTYPES, SHAPES, build_shape
 from pebble.tracing import capture
 from pebble.weights import FORMATS, STATES, stored_bytes, weight_arithmetic
 
@@ -25,26 +26,50 @@ from pebble.weights import FORMATS, STATES, stored_bytes, weight_arithmetic
 
 
 def test_seven_billion_parameters_in_mixed_precision() -> None:
+    """Weights 14, gradients 14, Adam 56 GB: the arithmetic of model cards and training guides."""
     need = weight_arithmetic(7 * 10**9, weights="bf16", optimizer="adam", state_width=4)
     assert (need.weights, need.gradients, need.state) == (14 * 10**9, 14 * 10**9, 56 * 10**9)
+
+
+def test_sixteen_bytes_a_parameter() -> None:
+    """2 + 2 + 12 bytes (master weights, momentum, variance): ZeRO, Rajbhandari et al. 2020, 3.1."""
     masters = weight_arithmetic(7 * 10**9, weights="bf16", optimizer="adam", master_weights=True)
-    assert masters.total == 16 * 7 * 10**9, "the sixteen bytes a parameter of mixed precision"
+    assert masters.total == 16 * 7 * 10**9
+    assert masters.state + masters.master_weights == 12 * 7 * 10**9
+    wide = weight_arithmetic(10**9, gradient_width=4, master_weights=True)
+    assert wide.total == 18 * 10**9, "with fp32 gradients: Megatron-LM's eighteen bytes"
 
 
 def test_three_billion_parameters_in_bf16() -> None:
+    """6 GB: two bytes a parameter."""
     assert weight_arithmetic(3 * 10**9, optimizer=None, trainable=0).total == 6 * 10**9
 
 
+def test_eight_bytes_of_optimizer_a_trainable_parameter() -> None:
+    """Two fp32 moments: Kingma and Ba 2015; transformers' guide counts 8 bytes for AdamW, 2 for
+    its 8-bit form (Dettmers et al. 2022) and 4 for momentum."""
+    for name, width in (("adamw", 8), ("adam", 8), ("momentum", 4), ("lion", 4), ("sgd", 0)):
+        assert weight_arithmetic(10**6, weights="fp32", optimizer=name).state == width * 10**6
+    assert weight_arithmetic(10**6, optimizer="adamw8bit").state == pytest.approx(2e6, rel=0.02)
+
+
 def test_eight_billion_parameters_in_four_bits() -> None:
+    """Base weights of 4 to 5 GB, 4.127 bits a weight with double quantisation: QLoRA, Dettmers et
+    al. 2023, section 3 (0.5 bits of constants become 0.127)."""
     for form in ("4bit", "4bit-double"):
         assert 4e9 < stored_bytes(form, 1, 8 * 10**9) < 5e9
     assert 8 * stored_bytes("4bit-double", 1, 2**30) / 2**30 == pytest.approx(4.127, abs=1e-3)
+    assert 8 * stored_bytes("4bit", 1, 2**30) / 2**30 == 4.5
 
 
 def test_inputs_of_all_layers_of_a_7b_model() -> None:
+    """32 layers x 2048 tokens x 4096 features x 2 bytes, about 0.5 GB; eight times that for a batch
+    of eight: what checkpointing every layer keeps (Chen et al. 2016)."""
     need = weight_arithmetic(0, weights="bf16", layers=32, tokens=2048, width=4096)
     assert need.layer_inputs == 32 * 1 * 2048 * 4096 * 2
     assert need.layer_inputs / 1e9 == pytest.approx(0.5, abs=0.05)
+    batch = weight_arithmetic(0, weights="bf16", layers=32, tokens=8 * 2048, width=4096)
+    assert batch.layer_inputs == 8 * need.layer_inputs
 
 
 class TwoLayers(nn.Module):
@@ -68,6 +93,16 @@ def test_two_layers_forward(two_layers: tuple[nn.Module, torch.Tensor]) -> None:
     assert forward.kinds["parameters"] == 4_000_000
     assert forward.kinds["inputs"] + forward.kinds["activations"] == 3 * 64_000 + 64
     assert forward.total == 4_192_064
+
+
+@pytest.mark.parametrize("form", ["bf16", "fp32", "fp16"])
+def test_weights_and_gradients_in_their_own_dtype(form: str) -> None:
+    width = torch.finfo(DTYPES[form]).bits // 8
+    with FakeTensorMode():
+        model = nn.Linear(1000, 1000, bias=False, dtype=DTYPES[form])
+        x = torch.randn(32, 1000, dtype=DTYPES[form])
+    kinds = estimate(model, x, optimizer="sgd").moment("optimizer step").kinds
+    assert kinds["parameters"] == kinds["gradients"] == width * 10**6
 
 
 # -- against the allocator -----------------------------------------------------------------------
@@ -174,6 +209,40 @@ def test_state_in_fp32_and_master_weights(two_layers: tuple[nn.Module, torch.Ten
     assert masters["optimizer state"] == wide["optimizer state"]
     assert masters["master weights"] == 4 * numel
     assert "master weights" not in wide
+
+
+def test_gradients_in_fp32(two_layers: tuple[nn.Module, torch.Tensor]) -> None:
+    numel = 2_000_000
+    step = estimate(*two_layers, gradient_dtype="fp32", accumulate=4)
+    assert step.moment("backward").kinds["accumulated gradients"] == 4 * numel
+    assert step.moment("optimizer step").kinds["gradients"] == 4 * numel
+    own = estimate(*two_layers)
+    assert own.moment("optimizer step").kinds["gradients"] == 2 * numel
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("quantize", [None, "int8", "4bit", "4bit-double"])
+def test_every_combination_adds_up(
+    adapted: tuple[Any, Any, Any], optimizer: str, quantize: str | None
+) -> None:
+    model, inputs, captured = adapted
+    base = estimate(model, inputs, captured=captured, optimizer=None, quantize=quantize)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    for accumulate, ddp in ((1, None), (4, None), (1, "copies"), (4, "views")):
+        step = estimate(
+            model, inputs, captured=captured, optimizer=optimizer, quantize=quantize,
+            accumulate=accumulate, ddp=ddp, state_dtype="fp32",
+        )  # fmt: skip
+        first = step.moment("backward", first=True)
+        extra = first.total - base.moment("backward").total
+        copies = 2 * trained * (bool(ddp) + (accumulate > 1 and ddp != "views"))
+        released = 2 * trained if accumulate > 1 else 0
+        assert copies - released <= extra <= copies
+        later = step.moment("backward").total - first.total
+        assert later == step.moment("forward").kinds.get("optimizer state", 0)
+        expected = STATES[optimizer](4) * trained
+        if optimizer not in ("adafactor", "adamw8bit", "paged_adamw8bit"):
+            assert expected <= later <= expected + 4 * len(list(model.parameters()))
 
 
 def test_autocast_halves_activations_and_keeps_weights() -> None:
