@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from pebble.problem import Problem
+from pebble.problem import Objective, Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress, register
+from pebble.solvers.bounding import cost_bound
 from pebble.solvers.candidates import Incumbent
 from pebble.solvers.cuts import BoolArray, Choice, MemoryPrice
 from pebble.solvers.once import RecomputeOnce, crossing_bytes
@@ -38,18 +40,25 @@ def priced(
     goes over all budgets at once. Tens of replays in all, whatever the size of the graph.
 
     The bisection trusts that a dearer choice takes less memory. Where it does not, a larger budget
-    may cost more: hand on the plans of smaller ones, as sweeps do.
+    may cost more: hand on the plans of smaller ones, as sweeps do. The bound holds for any order
+    (see `cost_bound`).
     """
     best = Incumbent(problem, "priced", report)
     best.offer(Schedule.keep_all(problem.graph))
     if best.fits or not problem.may_repeat.any():
         return best.answer()
     search = _Bisection(problem, best, time_limit)
-    for keep in search.segmentations():
+    bound: int | None = 0
+    for k, keep in enumerate(search.segmentations()):
         search.descend(keep)
-        if search.late:
+        if k == 0 and problem.objective is Objective.COST and not search.late:
+            bound = cost_bound(problem)
+        if search.late or bound is None or (best.fits and best.cost <= bound):
             break
-    return best.answer()
+    if bound is None:
+        message = "What one moment must hold exceeds the budget, in any order."
+        return replace(best.answer(message), infeasible=True)
+    return replace(best.answer(), lower_bound=bound)
 
 
 class _Bisection:
