@@ -142,3 +142,28 @@ def test_percentages_round_down() -> None:
     assert parse_budget("100%", 999) == 999
     with pytest.raises(InvalidArgument):
         parse_budget("0", 10)
+
+
+def test_fit_prints_checklist_verdicts_and_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    from pebble.shapes import SHAPES
+
+    small = {**SHAPES["gpt2"], "n_embd": 64, "n_layer": 2, "n_head": 2, "vocab_size": 200}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(small))
+    options = ["--config", path, "--seq-len", "32", "--batch", "4", "--time-limit", "2"]
+    status, out, _ = run(capsys, "fit", *options, "--budget-gb", "0.01")
+    assert status == 0
+    for words in (
+        "base weights", "adapters", "optimizer", "activations", "total (budget 10.00 MB)",
+        "T4", "RTX 3090", "A10", "A100", "H100", "H200", "plan = pebble.optimize(",
+    ):  # fmt: skip
+        assert words in out
+    status, _, err = run(capsys, "fit", *options, "--budget-gb", "0.0001", "--method", "full")
+    assert status == 1
+    assert err.startswith("InfeasibleBudget: No recipe fits 100.00 kB")
+    status, _, err = run(capsys, "fit", "--model", "llama-9000b")
+    assert status == 2
+    assert "llama-70b" in err
