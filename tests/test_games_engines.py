@@ -58,7 +58,7 @@ def test_cpsat_confirms_the_front_of_the_state_search(name: str) -> None:
     """Same value at each point within as many moves, and none with one pebble less or move less."""
     game = make_game(name)
     for number in range(50):
-        board = random_board(game, number, 3, 5 if game.parallel else 7)
+        board = random_board(game, number, 3, 7)
         front = pareto_front(board, game)
         assert front
         assert all(point.status is Status.OPTIMAL for point in front)
@@ -107,6 +107,10 @@ def reached(game: Any, state: State, targets: set[int]) -> bool:
     a, b, c = state
     if game.title == "red-blue":
         return targets <= b
+    if game.title == "parallel-black":
+        return targets <= c
+    if game.title == "reversible-parallel":
+        return a == targets
     if game.title == "black":
         return targets <= (a if game.hold else c)
     if game.title == "black-white":
@@ -171,7 +175,29 @@ def red_blue(game: Any, board: Board, state: State) -> Iterator[tuple[int, State
             yield 0, (red | {v}, blue, seen if game.recompute else seen | {v})
 
 
+def subsets(board: Board) -> Iterator[frozenset[int]]:
+    for word in range(1 << len(board)):
+        yield frozenset(v for v in range(len(board)) if word >> v & 1)
+
+
+def parallel_black(game: Any, board: Board, state: State) -> Iterator[tuple[int, State]]:
+    a, b, seen = state
+    for after in subsets(board):
+        if all(set(board.preds[v]) <= a for v in after - a):
+            size = sum(board.sizes[v] for v in after) if game.weighted else len(after)
+            yield size, (after, b, seen | after)
+
+
+def parallel_reversible(game: Any, board: Board, state: State) -> Iterator[tuple[int, State]]:
+    a, b, seen = state
+    for change in subsets(board):
+        if all(set(board.preds[v]) <= a & (a ^ change) for v in change):
+            yield 1, (a ^ change, b, seen)
+
+
 SUCCESSORS = {
+    "parallel-black": parallel_black,
+    "reversible-parallel": parallel_reversible,
     "black": black,
     "reversible": reversible,
     "spooky": reversible,
@@ -181,7 +207,15 @@ SUCCESSORS = {
 
 
 @pytest.mark.parametrize(
-    "name", [*SEQUENTIAL, "black/slide/weighted", "black/slide/oneshot/weighted", "spooky/2"]
+    "name",
+    [
+        *SEQUENTIAL,
+        *PARALLEL,
+        "black/slide/weighted",
+        "black/slide/oneshot/weighted",
+        "spooky/2",
+        "parallel-black/weighted",
+    ],
 )
 def test_state_search_agrees_with_exhaustive_search(name: str) -> None:
     """100 graphs of up to 6 nodes: the least cost with the fewest pebbles and with one more."""
