@@ -13,6 +13,12 @@ EMPTY, BLACK, WHITE, GHOST, FREE = range(5)
 """What may lie on a node. Red pebbles are BLACK; FREE marks an input that needs no pebble."""
 
 
+_TAKEN = {
+    FREE: "a free input needs no pebble",
+    GHOST: "the node carries a ghost; restore it instead",
+}
+
+
 class Broken(Exception):
     """A rule that a move breaks; `play` adds the step and the move."""
 
@@ -61,21 +67,43 @@ class Position:
         self.sizes, self.costs = plain.sizes, plain.costs
         self.workspaces = plain.workspaces if any(plain.workspaces) else None
 
-    def missing(self, node: int) -> int:
-        """A predecessor without a pebble, or -1."""
-        on = self.on
-        for u in self.preds[node]:
-            if on[u] == EMPTY or on[u] == GHOST:
-                return u
-        return -1
+    def require_empty(self, node: int) -> None:
+        """Raise if something lies on the node."""
+        what = self.on[node]
+        if what:
+            raise Broken(_TAKEN.get(what, "the node already carries a pebble"))
 
     def require_preds(self, node: int, doing: str) -> None:
         """Raise unless every predecessor carries a pebble."""
-        u = self.missing(node)
-        if u >= 0:
-            raise Broken(
-                f"{doing} needs a pebble on every predecessor, and {self.name(u)} has none"
-            )
+        on = self.on
+        for u in self.preds[node]:
+            if on[u] == EMPTY or on[u] == GHOST:
+                raise Broken(
+                    f"{doing} needs a pebble on every predecessor, and {self.name(u)} has none"
+                )
+
+    def require_new(self, node: int, act: str) -> None:
+        """Raise if the node was computed before, in a one-shot game."""
+        if self.seen[node]:
+            raise Broken(f"each node may be {act} only once in a one-shot game")
+
+    def compute(self, node: int) -> None:
+        """Take note of a computation: the node's cost, and that it happened."""
+        self.seen[node] = 1
+        self.placements += 1
+        self.cost += self.costs[node]
+
+    def put(self, node: int, what: int) -> None:
+        """A pebble comes onto an empty node."""
+        self.on[node] = what
+        self.used += self.sizes[node]
+
+    def take(self, node: int, what: int) -> None:
+        """A pebble goes, which must be there."""
+        if self.on[node] != what:
+            raise Broken(f"{self.name(node)} carries no such pebble")
+        self.on[node] = EMPTY
+        self.used -= self.sizes[node]
 
     def name(self, node: int) -> str:
         """The name of a node in quotes."""

@@ -12,16 +12,6 @@ from pebble.games.moves import Act, Move
 from pebble.games.position import BLACK, EMPTY, FREE, GHOST, WHITE, Broken, Game, Position
 
 
-def _occupied(position: Position, v: int) -> None:
-    if position.on[v] == FREE:
-        raise Broken("a free input needs no pebble")
-    raise Broken("the node already carries a pebble")
-
-
-def _nothing_there(position: Position, v: int) -> None:
-    raise Broken(f"{position.name(v)} carries no such pebble")
-
-
 def _unseen(position: Position) -> str | None:
     for t in position.board.targets:
         if not position.seen[t] and position.on[t] != FREE:
@@ -41,7 +31,27 @@ def _not_exactly_targets(position: Position) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Black(Game):
+class _WithInputs(Game):
+    """Games whose sources may be free: always there, and no pebbles.
+
+    Parameters
+    ----------
+    free_inputs : bool
+        Whether sources are always there and need no pebble.
+    """
+
+    free_inputs: bool = False
+
+    def start(self, board: Board) -> Position:
+        """The empty board; free inputs are marked."""
+        position = Position(board, self)
+        for v in board.sources if self.free_inputs else ():
+            position.on[v] = FREE
+        return position
+
+
+@dataclass(frozen=True, kw_only=True)
+class Black(_WithInputs):
     """The black pebble game: place when the predecessors are pebbled, remove any time.
 
     Parameters
@@ -63,7 +73,6 @@ class Black(Game):
     slide: bool = False
     recompute: bool = True
     hold: bool = False
-    free_inputs: bool = False
     title: ClassVar[str] = "black"
     cost_name: ClassVar[str] = "placements"
 
@@ -77,48 +86,26 @@ class Black(Game):
             "final" if self.hold else "visit",
         ])  # fmt: skip
 
-    def start(self, board: Board) -> Position:
-        """The empty board; free inputs are marked."""
-        position = Position(board, self)
-        if self.free_inputs:
-            for v in board.sources:
-                position.on[v] = FREE
-        return position
-
     def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
         """Place, remove, and slide where it is allowed."""
-        on, seen, preds = position.on, position.seen, position.preds
-        sizes, costs, spaces = position.sizes, position.costs, position.workspaces
-        again = self.recompute
+        on, preds, spaces = position.on, position.preds, position.workspaces
 
-        def check(v: int) -> None:
-            if on[v]:
-                _occupied(position, v)
-            for u in preds[v]:
-                if not on[u]:
-                    position.require_preds(v, "placing")
-            if seen[v]:
-                if not again:
-                    raise Broken("each node may be placed only once in a one-shot game")
-            else:
-                seen[v] = 1
+        def compute(v: int) -> None:
+            position.require_empty(v)
+            position.require_preds(v, "placing")
+            if not self.recompute:
+                position.require_new(v, "placed")
+            position.compute(v)
 
         def place(move: Move) -> None:
             v = move[1]
-            check(v)
-            on[v] = BLACK
-            position.used += sizes[v]
-            position.cost += costs[v]
-            position.placements += 1
+            compute(v)
+            position.put(v, BLACK)
             if spaces is not None:
                 position.extra = spaces[v]
 
         def remove(move: Move) -> None:
-            v = move[1]
-            if on[v] != BLACK:
-                _nothing_there(position, v)
-            on[v] = EMPTY
-            position.used -= sizes[v]
+            position.take(move[1], BLACK)
 
         def slide(move: Move) -> None:
             _, v, u = move
@@ -126,13 +113,10 @@ class Black(Game):
                 raise Broken("sliding is not allowed in this game")
             if u not in preds[v]:
                 raise Broken("a pebble slides only from a predecessor")
-            if on[u] != BLACK:
-                _nothing_there(position, u)
-            check(v)
-            on[u], on[v] = EMPTY, BLACK
-            position.used += sizes[v] - sizes[u]
-            position.cost += costs[v]
-            position.placements += 1
+            if on[u] == BLACK:
+                compute(v)
+            position.take(u, BLACK)
+            position.put(v, BLACK)
 
         return {Act.PLACE: place, Act.REMOVE: remove, Act.SLIDE: slide}
 
@@ -169,33 +153,27 @@ class BlackWhite(Game):
 
     def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
         """Place and remove, black and white."""
-        on, seen, sizes, costs = position.on, position.seen, position.sizes, position.costs
 
         def put(kind: int) -> Callable[[Move], None]:
             def act(move: Move) -> None:
                 v = move[1]
-                if on[v]:
-                    _occupied(position, v)
+                position.require_empty(v)
                 if kind == BLACK:
                     position.require_preds(v, "placing")
                     position.placements += 1
-                on[v] = kind
-                seen[v] = 1
-                position.used += sizes[v]
-                position.cost += costs[v]
+                position.seen[v] = 1
+                position.put(v, kind)
+                position.cost += position.costs[v]
 
             return act
 
         def take(kind: int) -> Callable[[Move], None]:
             def act(move: Move) -> None:
                 v = move[1]
-                if on[v] != kind:
-                    _nothing_there(position, v)
+                position.take(v, kind)
                 if kind == WHITE:
                     position.require_preds(v, "removing a white pebble")
-                on[v] = EMPTY
-                position.used -= sizes[v]
-                position.cost += costs[v]
+                position.cost += position.costs[v]
 
             return act
 
@@ -216,7 +194,7 @@ class BlackWhite(Game):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reversible(Game):
+class Reversible(_WithInputs):
     """The reversible game: a removal is a computation run backwards.
 
     Parameters
@@ -233,50 +211,26 @@ class Reversible(Game):
     """
 
     hold: bool = True
-    free_inputs: bool = False
     title: ClassVar[str] = "reversible"
 
     def __str__(self) -> str:
         return f"{super().__str__()}/{'persistent' if self.hold else 'visit'}"
 
-    def start(self, board: Board) -> Position:
-        """The empty board; free inputs are marked."""
-        position = Position(board, self)
-        if self.free_inputs:
-            for v in board.sources:
-                position.on[v] = FREE
-        return position
-
     def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
         """Place and remove, both with every predecessor pebbled."""
-        on, seen, preds = position.on, position.seen, position.preds
-        sizes, costs = position.sizes, position.costs
 
         def place(move: Move) -> None:
             v = move[1]
-            if on[v]:
-                if on[v] == GHOST:
-                    raise Broken("the node carries a ghost; restore it instead")
-                _occupied(position, v)
-            for u in preds[v]:
-                if on[u] in (EMPTY, GHOST):
-                    position.require_preds(v, "placing")
-            on[v] = BLACK
-            seen[v] = 1
-            position.used += sizes[v]
-            position.cost += costs[v]
-            position.placements += 1
+            position.require_empty(v)
+            position.require_preds(v, "placing")
+            position.put(v, BLACK)
+            position.compute(v)
 
         def remove(move: Move) -> None:
             v = move[1]
-            if on[v] != BLACK:
-                _nothing_there(position, v)
-            for u in preds[v]:
-                if on[u] in (EMPTY, GHOST):
-                    position.require_preds(v, "removing")
-            on[v] = EMPTY
-            position.used -= sizes[v]
-            position.cost += costs[v]
+            position.take(v, BLACK)
+            position.require_preds(v, "removing")
+            position.cost += position.costs[v]
 
         return {Act.PLACE: place, Act.REMOVE: remove}
 
@@ -313,30 +267,26 @@ class Spooky(Reversible):
 
     def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
         """Those of the reversible game, ghost and restore."""
-        on, sizes, costs, limit = position.on, position.sizes, position.costs, self.ghosts
+        on, limit = position.on, self.ghosts
 
         def ghost(move: Move) -> None:
             v = move[1]
-            if on[v] != BLACK:
-                _nothing_there(position, v)
+            position.take(v, BLACK)
             if limit is not None and position.ghosts >= limit:
                 raise Broken(f"at most {limit} ghosts may exist at a time")
             on[v] = GHOST
             position.ghosts += 1
             position.ghost_peak = max(position.ghost_peak, position.ghosts)
-            position.used -= sizes[v]
-            position.cost += costs[v]
+            position.cost += position.costs[v]
 
         def restore(move: Move) -> None:
             v = move[1]
             if on[v] != GHOST:
                 raise Broken(f"{position.name(v)} carries no ghost")
             position.require_preds(v, "restoring a ghost")
-            on[v] = BLACK
             position.ghosts -= 1
-            position.used += sizes[v]
-            position.cost += costs[v]
-            position.placements += 1
+            position.put(v, BLACK)
+            position.compute(v)
 
         return {**super().moves(position), Act.GHOST: ghost, Act.RESTORE: restore}
 
@@ -388,50 +338,45 @@ class RedBlue(Game):
 
     def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
         """Compute and forget in fast memory; load and store between the two."""
-        on, blue, seen, preds = position.on, position.blue, position.seen, position.preds
-        sizes, costs = position.sizes, position.costs
-        compute, again = self.compute, self.recompute
+        on, blue, sizes = position.on, position.blue, position.sizes
 
         def enter(v: int) -> None:
             if on[v]:
                 raise Broken("the node already carries a red pebble")
-            on[v] = BLACK
-            position.used += sizes[v]
+            position.put(v, BLACK)
 
         def place(move: Move) -> None:
             v = move[1]
-            if not preds[v] and self.blue_inputs:
+            if not position.preds[v] and self.blue_inputs:
                 raise Broken("an input is loaded, not computed")
             position.require_preds(v, "computing")
-            if seen[v] and not again:
-                raise Broken("each node may be computed only once in a one-shot game")
+            if not self.recompute:
+                position.require_new(v, "computed")
             enter(v)
-            seen[v] = 1
+            position.seen[v] = 1
             position.placements += 1
-            position.cost += compute * costs[v]
+            position.cost += self.compute * position.costs[v]
 
         def remove(move: Move) -> None:
-            v = move[1]
-            if not on[v]:
-                _nothing_there(position, v)
-            on[v] = EMPTY
-            position.used -= sizes[v]
+            position.take(move[1], BLACK)
+
+        def transfer(v: int, price: int) -> None:
+            position.io += 1
+            position.cost += price * sizes[v]
 
         def load(move: Move) -> None:
             v = move[1]
             if not blue[v]:
                 raise Broken(f"{position.name(v)} is not in slow memory")
             enter(v)
-            position.io += 1
-            position.cost += self.load * sizes[v]
+            transfer(v, self.load)
 
         def store(move: Move) -> None:
             v = move[1]
             if not on[v]:
                 raise Broken(f"{position.name(v)} is not in fast memory")
             blue[v] = 1
-            position.io += 1
-            position.cost += self.store * sizes[v]
+            transfer(v, self.store)
 
         return {Act.PLACE: place, Act.REMOVE: remove, Act.LOAD: load, Act.STORE: store}
 
