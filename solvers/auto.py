@@ -10,14 +10,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from pebble.errors import InvalidArgument, PebbleError
 from pebble.problem import Objective, Problem
-from pebble.schedule import Schedule
+from pebble.schedule import FREE_ORDER, Schedule
 from pebble.solver import Answer, Progress, get_solver, register, solver_names
 from pebble.solvers.anneal import Search
 from pebble.solvers.crossing import crossing_bound
+from pebble.solvers.engines import Halt
 from pebble.solvers.minpeak import squeeze
 from pebble.solvers.ordering import lean_schedules
 from pebble.solvers.unmoved import cheapest_in_order
@@ -25,10 +27,14 @@ from pebble.solvers.unmoved import cheapest_in_order
 ORDERS = ("free", "fixed")
 EXACT_OPS = 80
 """Up to so many ops the exact solver runs beside the annealer."""
+SHORT_OPS = 2_000
+"""Up to so many ops a first round of annealing takes less than a second."""
 PATIENCE = 150_000
 """Trials for each op without an improvement after which an annealed plan is taken as final."""
 QUICK = 0.3
 """Seconds that the search waits for the bound before it goes on beside it."""
+CLOSE = 0.002
+"""A gap below which the search goes on from the first plan, without asking more heuristics."""
 GRACE = 0.15
 """Seconds kept back from the time limit for the replay."""
 
@@ -81,31 +87,63 @@ def auto(
     search = Search(problem, seed=seed, report=report, deadline=deadline)
     for schedule in known:
         search.offer(schedule.order, "start")
-    if not search.done:
-        _quick(search)
+    impossible = None if search.done else _quick(search)
+    if impossible is not None:
+        return impossible
     if search.done or problem.objective is Objective.PEAK:
         if search.best is None:
             squeeze(search, threads=threads)
         search.run(threads=threads)
-        return search.answer()
+        answer = search.answer()
+        by_cost = problem.objective is Objective.COST
+        return replace(answer, lower_bound=search.bound) if by_cost else answer
     floor = _Floor(search)
     if search.best is None and not floor.impossible:
-        squeeze(search, threads=threads)
+        if len(problem.graph.ops) <= SHORT_OPS:
+            search.run(rounds=1, threads=threads)  # short, and enough where the budget is not tight
+        if search.best is None:
+            squeeze(search, threads=threads)
     return floor.with_bound(_improve(search, threads, floor))
 
 
-def _quick(search: Search) -> None:
-    """Plans within a second: the heuristics that need no compiled code."""
+def _quick(search: Search) -> Answer | None:
+    """Plans within a second: the heuristics that need no compiled code.
+
+    Returns an answer only where one of them proves that nothing fits.
+    """
     names = solver_names()
-    for name in ("greedy", "sqrt", "recompute_all", "chain"):
-        if name not in names or search.done:
+    for name in ("priced", "greedy", "sqrt", "recompute_all", "chain"):
+        if name not in names or search.done or _close(search):
             continue
         if name == "sqrt":
             for schedule in lean_schedules(search.problem):
                 search.offer(schedule.order, "list scheduling")
         left = search.deadline - time.perf_counter()
         share = min(left, max(0.2 * left, 3.0))
-        _offer_answer(search, name, time_limit=share, seed=search.seed)
+        answer = _offer_answer(
+            search, name, time_limit=share, seed=search.seed, report=_relay(search)
+        )
+        if answer is not None and answer.infeasible and answer.scope == FREE_ORDER:
+            return answer
+    return None
+
+
+def _close(search: Search) -> bool:
+    """Whether the best plan is so near its bound that other heuristics would only take time."""
+    return search.best is not None and search.best_value <= (1 + CLOSE) * search.bound
+
+
+def _relay(search: Search) -> Callable[[Progress], None]:
+    """Passes the reports of a part on, where they are better than what is known."""
+    known: list[int] = [] if search.best is None else [search.best_value]
+
+    def report(progress: Progress) -> None:
+        if progress.incumbent is not None and progress.incumbent < min(known, default=2**62):
+            known.append(progress.incumbent)
+            seconds = time.perf_counter() - search.began
+            search.report(replace(progress, seconds=seconds, bound=search.bound))
+
+    return report
 
 
 def _offer_answer(search: Search, name: str, **options: Any) -> Answer | None:
@@ -120,6 +158,8 @@ def _offer_answer(search: Search, name: str, **options: Any) -> Answer | None:
         return None
     if answer.schedule is not None:
         search.offer(answer.schedule.order, name)
+    if answer.scope == FREE_ORDER and search.problem.objective is Objective.COST:
+        search.prove(answer.lower_bound)
     return answer
 
 
@@ -129,6 +169,7 @@ class _Floor:
     def __init__(self, search: Search) -> None:
         self.search = search
         self.impossible = False
+        self._halt = Halt()
         self._bound = search.problem.graph.total_cost
         self._thread = threading.Thread(target=self._find, daemon=True)
         self._thread.start()
@@ -136,7 +177,8 @@ class _Floor:
         self.collect()
 
     def _find(self) -> None:
-        bound = crossing_bound(self.search.problem, deadline=self.search.deadline)
+        search = self.search
+        bound = crossing_bound(search.problem, deadline=search.deadline, halt=self._halt)
         if bound is None:
             self.impossible = True
         else:
@@ -148,13 +190,15 @@ class _Floor:
 
     def with_bound(self, answer: Answer) -> Answer:
         """The answer with this bound, unless it has a better one of its own."""
+        self._halt.end(self._thread)
         self.collect()
         if self.impossible:
             message = "What one moment must hold exceeds the budget, in any order."
             return Answer(answer.schedule, infeasible=True, message=message)
-        if self.search.best is None or answer.lower_bound > self._bound:
+        bound = max(self._bound, self.search.bound)
+        if self.search.best is None or answer.lower_bound > bound:
             return answer
-        return Answer(answer.schedule, self._bound, message=answer.message)
+        return Answer(answer.schedule, bound, message=answer.message)
 
 
 def _improve(search: Search, threads: int, floor: _Floor) -> Answer:
@@ -186,6 +230,7 @@ class _Exact:
 
     def __init__(self, search: Search) -> None:
         self.search = search
+        self._halt = Halt()
         self._found: Answer | None = None
         self._taken: Answer | None = None
         self._thread = threading.Thread(target=self._solve, daemon=True)
@@ -197,7 +242,11 @@ class _Exact:
         left = search.deadline - time.perf_counter()
         try:
             self._found = get_solver("ilp")[1](
-                search.problem, time_limit=max(left, 0.1), seed=search.seed, start=starts
+                search.problem,
+                time_limit=max(left, 0.1),
+                seed=search.seed,
+                start=starts,
+                halt=self._halt,
             )
         except PebbleError:
             self._found = None
@@ -222,7 +271,9 @@ class _Exact:
 
     def answer(self) -> Answer:
         """The best of both, with the bound where it speaks of that schedule."""
-        self._thread.join(max(self.search.deadline - time.perf_counter(), 0) + GRACE / 2)
+        if not self.search.done:
+            self._thread.join(max(self.search.deadline - time.perf_counter(), 0) + GRACE / 2)
+        self._halt.end(self._thread)
         self.collect()
         best, exact = self.search.answer(), self._taken
         if exact is None:

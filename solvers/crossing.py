@@ -11,16 +11,16 @@ order with any number of executions.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pebble.graph import Graph
+from pebble.graph import Graph, Value
 from pebble.problem import Problem
-from pebble.solvers.engines import run_cpsat
-from pebble.solvers.ilp import divisors
-from pebble.solvers.stages import TRUE, Rows
+from pebble.solvers.engines import Halt, run_cpsat
+from pebble.solvers.stages import TRUE, Rows, divisors
 
 MOMENTS = 12
 """Ops whose first execution is looked at: those that must hold most."""
@@ -30,13 +30,17 @@ LARGEST = 6_000
 """Ops up to which the bound is looked for (n^2 bytes say who precedes whom)."""
 
 
-def crossing_bound(problem: Problem, *, deadline: float = float("inf")) -> int | None:
+def crossing_bound(
+    problem: Problem, *, deadline: float = float("inf"), halt: Halt | None = None
+) -> int | None:
     """The largest bound of a few moments; None: no schedule of any order fits the budget.
 
     Parameters
     ----------
     deadline : float
         On `time.perf_counter`; no moment is begun after it.
+    halt : Halt, optional
+        Stops it from another thread.
 
     Examples
     --------
@@ -53,9 +57,9 @@ def crossing_bound(problem: Problem, *, deadline: float = float("inf")) -> int |
     moments = _Moments(problem)
     best = base
     for op in moments.heaviest():
-        if time.perf_counter() > deadline:
+        if time.perf_counter() > deadline or (halt is not None and halt.called):
             break
-        low = moments.bound(op, deadline)
+        low = moments.bound(op, deadline, halt)
         if low is None:
             return None
         best = max(best, base + low)
@@ -93,7 +97,7 @@ class _Moments:
         crossed[self.readers[v]] = False  # in their working sets already
         return crossed
 
-    def bound(self, op: int, deadline: float) -> int | None:
+    def bound(self, op: int, deadline: float, halt: Halt | None) -> int | None:
         """Least cost of the ops that run again after the first execution of `op`."""
         rows, inside = Rows(), set(self.inputs[op])
         past = np.flatnonzero(self.before[op]).tolist()
@@ -118,8 +122,34 @@ class _Moments:
         rows.add(beside, room // self.byte)
         costs = [(self.cost[i] // self.tick, x) for i, x in again.items() if self.cost[i]]
         left = deadline - time.perf_counter()
-        outcome = run_cpsat(rows, costs, time_limit=max(left, 0.1), work=WORK, relax=True)
+        outcome = run_cpsat(
+            rows, costs, time_limit=max(left, 0.1), work=WORK, relax=True, halt=halt
+        )
         return None if outcome.impossible else outcome.bound * self.tick
+
+
+def in_reference_order(problem: Problem) -> Problem:
+    """The problem with first executions in the reference order, told as one in free order.
+
+    Each op makes a value of no bytes that the next one reads: its first copy can be kept at no
+    cost, so nothing else changes. Schedules of Checkmate's class are schedules of this problem.
+    """
+    graph = problem.graph
+    n, m = len(graph.ops), len(graph.values)
+    mark = "next"
+    while any(value.name.startswith(mark) for value in graph.values):
+        mark += "_"
+    marks = [Value(f"{mark}{i}", 0) for i in range(n - 1)]
+    ops = [
+        replace(
+            op,
+            inputs=op.inputs + ((m + i - 1,) if i else ()),
+            outputs=op.outputs + ((m + i,) if i < n - 1 else ()),
+        )
+        for i, op in enumerate(graph.ops)
+    ]
+    told = Graph(ops, [*graph.values, *marks], name=graph.name, boundary=graph.boundary)
+    return replace(problem, graph=told)
 
 
 def ancestors(graph: Graph) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,30 @@ class Outcome:
     impossible: bool = False
 
 
+class Halt:
+    """Stops a search of CP-SAT, and those that would follow it, from another thread."""
+
+    def __init__(self) -> None:
+        self.called = False
+        self._running: Any = None
+
+    def call(self) -> None:
+        """Stop now."""
+        self.called = True
+        if self._running is not None:
+            self._running.stop_search()
+
+    def end(self, thread: threading.Thread) -> None:
+        """Stop, and wait for the thread that searches; it may just be about to begin."""
+        while thread.is_alive():
+            self.call()
+            thread.join(0.05)
+
+    def watch(self, solver: Any) -> None:
+        """What to stop: the solver that is about to run, or None."""
+        self._running = solver
+
+
 Found = Callable[[list[bool]], None]
 Bound = Callable[[int], None]
 
@@ -44,6 +69,7 @@ def run_cpsat(
     on_bound: Bound | None = None,
     work: float | None = None,
     relax: bool = False,
+    halt: Halt | None = None,
     log: bool = False,
 ) -> Outcome:
     """Least objective under the rows, in integers throughout.
@@ -65,6 +91,8 @@ def run_cpsat(
         Limit in CP-SAT's deterministic seconds, which no clock measures.
     relax : bool
         Use linear relaxations: for few rows with many terms, such as one knapsack.
+    halt : Halt, optional
+        Stops it from another thread.
     log : bool
         Print CP-SAT's own log.
     """
@@ -100,7 +128,12 @@ def run_cpsat(
     if on_bound is not None:
         tell = on_bound
         solver.best_bound_callback = lambda bound: tell(_round_up(bound))
+    halt = halt or Halt()
+    halt.watch(solver)
+    if halt.called:
+        return Outcome(None)
     status = solver.solve(model, _listener(literals, on_solution))
+    halt.watch(None)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         true = [False, True, *(bool(solver.value(x)) for x in literals)]
         bound = _round_up(solver.best_objective_bound) if objective else 0

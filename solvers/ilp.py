@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -14,8 +13,9 @@ from pebble.problem import Objective, Problem
 from pebble.schedule import FIXED_ORDER, Schedule
 from pebble.solver import Answer, Progress, get_solver, register
 from pebble.solvers.candidates import Incumbent
-from pebble.solvers.engines import Outcome, run_cpsat, run_highs
-from pebble.solvers.stages import StageModel
+from pebble.solvers.crossing import crossing_bound, in_reference_order
+from pebble.solvers.engines import Halt, Outcome, run_cpsat, run_highs
+from pebble.solvers.stages import StageModel, divisors
 
 LARGEST_MODEL = 6_000_000
 """Terms in the memory rows; a graph of about 250 ops with few fixed ones."""
@@ -34,6 +34,7 @@ def ilp(
     engine: str = "cpsat",
     workers: int = 1,
     start: Sequence[Schedule] = (),
+    halt: Halt | None = None,
 ) -> Answer:
     """The cheapest schedule in the reference order, with a proof where time allows.
 
@@ -53,6 +54,8 @@ def ilp(
         Threads of CP-SAT; one repeats itself.
     start : sequence of Schedule
         Schedules to begin from; those in the class and within the budget count.
+    halt : Halt, optional
+        Stops the search from another thread.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def ilp(
     """
     if engine not in ENGINES:
         raise InvalidArgument(f"There is no engine {engine!r}; choose one of {', '.join(ENGINES)}.")
-    search = _Search(problem, time_limit, seed, report, engine, workers)
+    search = _Search(problem, time_limit, seed, report, engine, workers, halt or Halt())
     search.begin(start)
     if problem.objective is Objective.PEAK:
         return search.least_peak()
@@ -78,9 +81,10 @@ class _Search:
         report: Callable[[Progress], None] | None,
         engine: str,
         workers: int,
+        halt: Halt,
     ) -> None:
         self.problem, self.report, self.seed = problem, report, seed
-        self.engine, self.workers = engine, workers
+        self.engine, self.workers, self.halt = engine, workers, halt
         self.deadline = time.perf_counter() + time_limit
         self.best = Incumbent(problem, "ilp", report)
         self.own = False  # whether the best schedule is the program's
@@ -89,8 +93,8 @@ class _Search:
 
     @property
     def left(self) -> float:
-        """Seconds until the time limit."""
-        return self.deadline - time.perf_counter()
+        """Seconds until the time limit; none once it is told to stop."""
+        return 0.0 if self.halt.called else self.deadline - time.perf_counter()
 
     # -- incumbents --------------------------------------------------------------------------
 
@@ -113,8 +117,13 @@ class _Search:
 
     def least_cost(self) -> Answer:
         """Programs below growing cost limits: a small limit fixes most ops and is soon settled."""
-        best, bound = self.best, self.base
-        limit: int | None = self._first_limit()
+        best = self.best
+        found = self._floor()
+        if found is None:
+            message = "No schedule in the reference order fits: one moment must hold too much."
+            return Answer(best.schedule, self.base, FIXED_ORDER, infeasible=True, message=message)
+        bound = found
+        limit: int | None = max(self._first_limit(), int(LADDER * (bound - self.base)))
         alone = False
         while self.left > 0 and not (best.fits and best.cost <= bound):
             most = best.cost - self.base - 1 if best.fits else None
@@ -122,8 +131,8 @@ class _Search:
                 limit = most
             model = self._model(limit)
             if model is None:
-                found = best.schedule if self.own else None
-                return Answer(found, bound, FIXED_ORDER, message=_too_large(self.problem))
+                own = best.schedule if self.own else None
+                return Answer(own, bound, FIXED_ORDER, message=_too_large(self.problem))
             last = alone or limit == most
             outcome, low = self._below(model, limit, bound, self.left / (1 if last else 3))
             bound = max(bound, low)
@@ -135,6 +144,13 @@ class _Search:
         if best.fits:
             bound = min(bound, best.cost)
         return Answer(best.schedule, bound, FIXED_ORDER)
+
+    def _floor(self) -> int | None:
+        """What one moment forces in the reference order; None: nothing fits."""
+        if self.best.fits and self.best.cost == self.base:
+            return self.base
+        deadline = time.perf_counter() + self.left / 8
+        return crossing_bound(in_reference_order(self.problem), deadline=deadline, halt=self.halt)
 
     def _first_limit(self) -> int:
         spare = self.best.cost - self.base if self.best.fits else self._all()
@@ -228,6 +244,7 @@ class _Search:
         return run_cpsat(
             model.rows, objective, time_limit=seconds, seed=self.seed, workers=self.workers,
             hint=hint, on_solution=on_solution, on_bound=on_bound if objective else None,
+            halt=self.halt,
         )  # fmt: skip
 
 
@@ -251,13 +268,6 @@ def in_class(graph: Graph, schedule: Schedule) -> Schedule | None:
     if [stage[-1] for stage in stages] != list(range(len(graph.ops))):
         return None
     return Schedule(tuple(op for stage in stages for op in stage))
-
-
-def divisors(problem: Problem) -> tuple[int, int]:
-    """Greatest common divisors of all sizes and workspaces, and of the costs that may repeat."""
-    a = problem.graph.arrays
-    byte = math.gcd(*a.size.tolist(), *a.workspace.tolist())
-    return byte or 1, math.gcd(*a.cost[problem.may_repeat].tolist()) or 1
 
 
 def _too_large(problem: Problem) -> str:

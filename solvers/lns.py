@@ -15,8 +15,8 @@ from pebble.schedule import FIXED_ORDER, Schedule
 from pebble.solver import Answer, Progress, get_solver, register
 from pebble.solvers.candidates import Incumbent
 from pebble.solvers.engines import run_cpsat
-from pebble.solvers.ilp import divisors, in_class, stages_of
-from pebble.solvers.stages import Part, StageModel
+from pebble.solvers.ilp import in_class, stages_of
+from pebble.solvers.stages import Part, StageModel, divisors
 
 SMALLEST = 16
 """Ops decided anew in the first neighbourhoods."""

@@ -7,6 +7,7 @@ solver; memory is that of the referee exactly.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -269,6 +270,13 @@ class StageModel:
                 true[literal] |= v in entering
             leaving = entering
         return true
+
+
+def divisors(problem: Problem) -> tuple[int, int]:
+    """Greatest common divisors of all sizes and workspaces, and of the costs that may repeat."""
+    a = problem.graph.arrays
+    byte = math.gcd(*a.size.tolist(), *a.workspace.tolist())
+    return byte or 1, math.gcd(*a.cost[problem.may_repeat].tolist()) or 1
 
 
 def _rows(

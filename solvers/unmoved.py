@@ -1,4 +1,4 @@
-"""The portfolio in the reference order: the exact program, and neighbourhoods beside it."""
+"""The portfolio in the reference order: the exact program, annealing and neighbourhoods."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pebble.errors import PebbleError
 from pebble.problem import Objective, Problem
 from pebble.schedule import FIXED_ORDER, FREE_ORDER, Schedule
 from pebble.solver import Answer, Progress, get_solver
+from pebble.solvers.anneal import Search
 from pebble.solvers.candidates import Incumbent
-from pebble.solvers.crossing import crossing_bound
+from pebble.solvers.crossing import crossing_bound, in_reference_order
+from pebble.solvers.engines import Halt
 from pebble.solvers.ilp import in_class
 
 SLICE = 2.0
@@ -29,8 +31,8 @@ def cheapest_in_order(
 ) -> Answer:
     """The cheapest schedule in Checkmate's class that is found until a deadline, and a bound.
 
-    `ilp` searches the whole class in a thread; `lns` improves the incumbent beside it, or after it
-    where the program is too large or there is one thread only.
+    `ilp` searches the whole class in a thread; annealing and `lns` improve the incumbent beside it,
+    or after it where there is one thread only.
 
     Parameters
     ----------
@@ -52,14 +54,14 @@ def cheapest_in_order(
     if floor is None:
         message = "What one moment must hold exceeds the budget, in any order."
         return Answer(search.best.schedule, infeasible=True, message=message)
-    if search.best.fits and search.best.cost <= floor:
-        return Answer(search.best.schedule, floor, FREE_ORDER)
-    answer = search.beside(threads)
-    if answer.infeasible or not search.best.fits:
-        return answer
-    best, bound = search.best, max(floor, min(answer.lower_bound, search.best.cost))
-    met = best.cost <= floor
-    return Answer(best.schedule, bound, FREE_ORDER if met else FIXED_ORDER)
+    if not search.meets(floor):
+        search.beside(threads)
+    found, best = search.found, search.best
+    if search.meets(floor):
+        return Answer(best.schedule, floor, FREE_ORDER)
+    if not best.fits:
+        return Answer(best.schedule, found.lower_bound, FIXED_ORDER, found.infeasible)
+    return Answer(best.schedule, max(floor, min(found.lower_bound, best.cost)), FIXED_ORDER)
 
 
 class _Search:
@@ -72,7 +74,7 @@ class _Search:
     ) -> None:
         self.problem, self.deadline, self.seed = problem, deadline, seed
         self.best = Incumbent(problem, "auto", report)
-        self.found = Answer(None)
+        self.found, self.halt = Answer(None), Halt()
 
     @property
     def left(self) -> float:
@@ -95,38 +97,65 @@ class _Search:
                 continue
             self.offer(answer.schedule)
 
+    def meets(self, bound: int) -> bool:
+        """Whether the best schedule costs no more than a bound."""
+        return self.best.fits and self.best.cost <= bound
+
     def exact(self, seconds: float) -> Answer:
         """What `ilp` finds and proves."""
         known = [] if self.best.schedule is None else [self.best.schedule]
         self.found = get_solver("ilp")[1](
-            self.problem, time_limit=seconds, seed=self.seed, start=known
+            self.problem, time_limit=seconds, seed=self.seed, start=known, halt=self.halt
         )
         return self.found
 
-    def beside(self, threads: int) -> Answer:
-        """`ilp` in a thread and `lns` beside it, or one after the other."""
-        share = self.left if threads > 1 else 0.7 * self.left
-        thread = threading.Thread(target=self.exact, args=(share,), daemon=True)
-        thread.start()
-        thread.join(SLICE if threads > 1 else share)
+    def beside(self, threads: int) -> None:
+        """`ilp` in a thread; annealing and `lns` take turns beside it, or after it."""
+        told = in_reference_order(self.problem)
+        annealing = Search(told, seed=self.seed, deadline=self.deadline)
+        if self.best.schedule is not None:
+            annealing.offer(self.best.schedule.order, "start")
+        if threads == 1:  # ilp gets the second part, and a better start
+            annealing.deadline -= self.left / 2
+        else:
+            annealing.run(rounds=3, threads=threads)
+            self.take(annealing)
+        thread = threading.Thread(target=self.exact, args=(self.left,), daemon=True)
+        if threads > 1:
+            thread.start()
         length, k = SLICE, 0
-        while not self.settled and self.left > 0.1 and self.best.fits:
-            seconds = min(length, self.left)
-            answer = get_solver("lns")[1](
-                self.problem, time_limit=seconds, seed=self.seed + k, start=self.best.schedule
-            )
-            self.offer(answer.schedule)
-            if answer.scope == FIXED_ORDER and answer.lower_bound:
-                return answer
-            length, k = 1.5 * length, k + 1
-        thread.join(self.left)
+        while not self.settled and time.perf_counter() < annealing.deadline - 0.1:
+            annealing.run(rounds=1, threads=max(threads - 1, 1))
+            self.take(annealing)
+            if self.best.fits:
+                self.polish(min(length, self.left), k)
+                length, k = 1.5 * length, k + 1
+        if threads == 1:
+            self.exact(self.left)
+        elif not self.settled:
+            thread.join(self.left)
+        if thread.is_alive():
+            self.halt.end(thread)
         self.offer(self.found.schedule)
-        return self.found
+
+    def take(self, annealing: Search) -> None:
+        """Take into account what annealing has found."""
+        if annealing.best is not None:
+            self.offer(Schedule(annealing.best))
+
+    def polish(self, seconds: float, k: int) -> None:
+        """Neighbourhoods of the incumbent."""
+        if self.settled:
+            return
+        answer = get_solver("lns")[1](
+            self.problem, time_limit=seconds, seed=self.seed + k, start=self.best.schedule
+        )
+        self.offer(answer.schedule)
+        if answer.scope == FIXED_ORDER and answer.lower_bound > self.found.lower_bound:
+            self.found = answer
 
     @property
     def settled(self) -> bool:
-        """Whether the exact program has met its bound."""
+        """Whether the incumbent meets what is proved, or nothing fits."""
         self.offer(self.found.schedule)
-        return self.found.infeasible or (
-            self.best.fits and self.best.cost <= self.found.lower_bound
-        )
+        return self.found.infeasible or self.meets(self.found.lower_bound)

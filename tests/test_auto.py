@@ -119,7 +119,7 @@ def test_a_deep_transformer_with_ops_that_run_once_has_a_plan_in_seconds() -> No
 def test_it_is_no_worse_than_the_solvers_it_calls() -> None:
     graph = layered(120, 1)
     problem = Problem(graph, int(0.85 * keep_peak(graph)))
-    best = solve(problem, "auto", time_limit=3).objective
+    best = solve(problem, "auto", time_limit=15).objective  # it ends when the gap is closed
     assert best is not None
     for name in ("greedy", "sqrt", "recompute_all"):
         other = solve(problem, name).objective
@@ -165,7 +165,7 @@ def test_there_is_a_plan_at_the_least_peak_known(seed: int) -> None:
     assert simulate(graph, schedule).peak == peak >= bound
     assert bound >= Problem(graph, 0).working_set_bound
     slack = peak + (keep_peak(graph) - peak) // 20
-    assert solve(Problem(graph, slack), time_limit=6).schedule is not None
+    assert solve(Problem(graph, slack), time_limit=10).schedule is not None
     assert solve(Problem(graph, peak), time_limit=1, start=schedule).schedule is not None
 
 
