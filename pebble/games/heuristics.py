@@ -29,8 +29,8 @@ def construct(
     *,
     optimal: bool = True,
     deadline: float | None = None,
-    horizon: int | None = None,
     seed: int = 0,
+    **_: Any,
 ) -> Found:
     """A strategy with at most so many pebbles, if the construction of the game reaches that.
 

@@ -3,190 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
 from typing import Any
 
-from pebble.errors import InvalidArgument, UnknownSolver
+from pebble.errors import InvalidArgument
+from pebble.games.answers import Arena, GameResult, judged
 from pebble.games.board import Board
 from pebble.games.downsets import least_spill, search_orders
+from pebble.games.engines import ENGINES, Engine, heuristic_engine, pick
 from pebble.games.floors import floor_of_cost, floor_of_pebbles
-from pebble.games.moves import Move, Step
-from pebble.games.parallel import search_steps
-from pebble.games.playing import Play, play
+from pebble.games.playing import play
 from pebble.games.position import Game
-from pebble.games.rules import Black, RedBlue, Reversible
+from pebble.games.rules import Black, RedBlue
 from pebble.games.search import LIMIT, Found, search
-from pebble.solver import Status
+
+__all__ = ["ENGINES", "GameResult", "least_cost", "least_pebbles", "pareto_front"]
 
 _ANY = 1 << 62
 _POLISH = 100_000
 _SEARCHABLE = 32
-Engine = Callable[..., Found]
-"""``engine(game, board, pebbles, *, optimal, deadline, horizon, seed) -> Found``."""
-
-
-@dataclass(frozen=True)
-class GameResult:
-    """A judged answer: the strategy was played under the rules.
-
-    Attributes
-    ----------
-    game : Game
-    board : Board
-    objective : str
-        ``"pebbles"`` or ``"cost"``.
-    engine : str
-    status : Status
-    strategy, trace : the moves and their play; None if there is no strategy
-    pebbles, cost : int or None
-        Peak of the play, and its placements, moves, transfers or cumulative cost.
-    lower_bound : int
-        Proved, on the objective.
-    horizon : int or None
-        Most moves of the strategies that the bound and a proof of infeasibility speak of; None:
-        strategies of any length.
-    states : int
-        Configurations that the search has seen.
-    runtime : float
-        Seconds.
-    message : str
-    """
-
-    game: Game
-    board: Board = field(repr=False)
-    objective: str
-    engine: str
-    status: Status
-    strategy: tuple[Any, ...] | None = field(repr=False)
-    trace: Play | None = field(repr=False)
-    lower_bound: int
-    horizon: int | None = None
-    states: int = 0
-    runtime: float = 0.0
-    message: str = ""
-
-    @property
-    def pebbles(self) -> int | None:
-        """Peak of the strategy."""
-        return None if self.trace is None else self.trace.peak
-
-    @property
-    def cost(self) -> int | None:
-        """Cost of the strategy in its game's measure."""
-        return None if self.trace is None else self.trace.cost
-
-    @property
-    def value(self) -> int | None:
-        """What was to be least: pebbles or cost."""
-        return self.pebbles if self.objective == "pebbles" else self.cost
-
-    @property
-    def gap(self) -> float | None:
-        """Value over lower bound, less one; None without a strategy."""
-        if self.value is None:
-            return None
-        if self.lower_bound == 0:
-            return 0.0 if self.value == 0 else float("inf")
-        return self.value / self.lower_bound - 1
-
-    def __str__(self) -> str:
-        scope = "" if self.horizon is None else f" within {self.horizon} moves"
-        head = f"{self.game} on {self.board.name}: {self.status}{scope}"
-        if self.trace is None:
-            return f"{head}; {self.message or 'no strategy'} ({self.engine})"
-        return (
-            f"{head}, {self.pebbles} pebbles, {self.cost} {self.game.cost_name}, "
-            f"{self.objective} at least {self.lower_bound} ({self.engine}, {self.runtime:.2f} s)"
-        )
-
-
-@dataclass(frozen=True)
-class _Arena:
-    """A board cut down to what a game needs (no free inputs), and the way back."""
-
-    judged: Game
-    full: Board
-    game: Game
-    board: Board
-    kept: tuple[int, ...]
-
-    @classmethod
-    def of(cls, game: Game, graph: Any, targets: Iterable[int | str] | None) -> _Arena:
-        full = Board.of(graph, targets)
-        nodes = set(full.ancestors(full.targets))
-        judged = game
-        if isinstance(game, (Black, Reversible)) and game.free_inputs:
-            nodes -= set(full.sources)
-            game = replace(game, free_inputs=False)
-        board, kept = full.restricted(nodes)
-        return cls(judged, full, game, board, kept)
-
-    def back(self, strategy: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The same moves, with the nodes of the full board."""
-        at = self.kept
-        moves: list[Any] = []
-        for move in strategy:
-            if isinstance(move, Step):
-                steps = (tuple(at[v] for v in nodes) for nodes in move)
-                moves.append(Step(*steps))
-            else:
-                source = at[move.source] if move.source >= 0 else -1
-                moves.append(Move(move.act, at[move.node], source))
-        return tuple(moves)
-
-
-def search_engine(
-    game: Game,
-    board: Board,
-    pebbles: int,
-    *,
-    optimal: bool = True,
-    deadline: float | None = None,
-    horizon: int | None = None,
-    seed: int = 0,
-) -> Found:
-    """State search: A*, downsets for one-shot black games, Dijkstra for parallel games."""
-    if game.parallel:
-        return search_steps(game, board, pebbles, deadline=deadline)
-    if isinstance(game, Black) and not game.recompute:
-        found = search_orders(game, board, pebbles, deadline=deadline)
-        cost = sum(board.costs) if game.weighted else len(board)
-        return replace(found, bound=cost)
-    return search(game, board, pebbles, optimal=optimal, deadline=deadline)
-
-
-def cpsat_engine(game: Game, board: Board, pebbles: int, **options: Any) -> Found:
-    """OR-Tools' CP-SAT on a model indexed by steps: exact within its horizon."""
-    from pebble.games.stepwise import solve_steps
-
-    return solve_steps(game, board, pebbles, **options)
-
-
-def heuristic_engine(game: Game, board: Board, pebbles: int, **options: Any) -> Found:
-    """Constructions and local search, for boards beyond the exact engines."""
-    from pebble.games.heuristics import construct
-
-    return construct(game, board, pebbles, **options)
-
-
-ENGINES: dict[str, Engine] = {
-    "search": search_engine,
-    "cpsat": cpsat_engine,
-    "heuristic": heuristic_engine,
-}
-
-
-def _pick(engine: str | Engine, game: Game, board: Board) -> tuple[str, Engine]:
-    if callable(engine):
-        return getattr(engine, "__name__", "custom"), engine
-    if engine == "auto":
-        engine = "search" if game.parallel or len(board) <= LIMIT else "heuristic"
-    if engine not in ENGINES:
-        raise UnknownSolver(
-            f"There is no engine {engine!r}; choose auto, {', '.join(ENGINES)}, or pass a callable."
-        )
-    return engine, ENGINES[engine]
 
 
 def least_pebbles(
@@ -227,9 +62,9 @@ def least_pebbles(
     (6, 'optimal')
     """
     began = time.monotonic()
-    arena = _Arena.of(game, graph, targets)
+    arena = Arena.of(game, graph, targets)
     game, board = arena.game, arena.board
-    name, run = _pick(engine, game, board)
+    name, run = pick(engine, game, board)
     deadline = began + time_limit * (0.6 if name == "search" else 1.0)
     hunt = _Hunt(run, game, board, {"horizon": horizon, "seed": seed})
     if name == "search" and isinstance(game, Black) and not game.recompute:
@@ -244,20 +79,24 @@ def least_pebbles(
             hunt.descend(began + time_limit)
     elif name == "search" and hunt.best is not None and not game.parallel:
         hunt.best = _polished(game, board, hunt.high, hunt.best, began + time_limit)
-    return _judged(
+    return judged(
         arena, "pebbles", name, hunt.best, hunt.low, began,
         horizon=hunt.scope, states=hunt.states, message=message,
     )  # fmt: skip
+
+
+def _everything(game: Game, board: Board) -> int:
+    """Weight of a pebble on every node: more is never of use."""
+    plain = board if game.weighted else board.unweighted()
+    return sum(plain.sizes) + max(plain.workspaces, default=0)
 
 
 class _Hunt:
     """The search for the fewest pebbles: proved below `low`, a strategy `best` with `high`."""
 
     def __init__(self, run: Engine, game: Game, board: Board, options: dict[str, Any]) -> None:
-        weights = board.sizes if game.weighted else board.unweighted().sizes
-        spaces = max(board.workspaces, default=0) if game.weighted else 0
         self.run, self.game, self.board, self.options = run, game, board, options
-        self.low, self.high = floor_of_pebbles(game, board), sum(weights) + spaces
+        self.low, self.high = floor_of_pebbles(game, board), _everything(game, board)
         self.best: tuple[Any, ...] | None = None
         self.states = 0
         self.scope: int | None = None
@@ -363,14 +202,12 @@ def least_cost(
     """
     began = time.monotonic()
     traffic = isinstance(game, RedBlue)
-    arena = _Arena.of(game, graph, targets)
+    arena = Arena.of(game, graph, targets)
     game, board = arena.game, arena.board
-    name, run = _pick(engine, game, board)
+    name, run = pick(engine, game, board)
     searching, building = _shares(traffic, len(board)) if engine == "auto" else (1.0, 1.0)
     deadline = began + time_limit * searching
-    weights = board.sizes if game.weighted else board.unweighted().sizes
-    spaces = max(board.workspaces, default=0) if game.weighted else 0
-    room = sum(weights) + spaces if pebbles is None else pebbles
+    room = _everything(game, board) if pebbles is None else pebbles
     found = run(game, board, room, optimal=True, deadline=deadline, horizon=horizon, seed=seed)
     message, best = "", found.strategy
     bound = max(found.bound, floor_of_cost(game, board))
@@ -385,7 +222,7 @@ def least_cost(
         best = _constructed(game, board, room, stop, seed) if engine == "auto" else None
     if isinstance(game, RedBlue) and engine == "auto" and not found.complete:
         bound = max(bound, _cuts(game, board, room, began + time_limit))
-    return _judged(
+    return judged(
         arena, "cost", name, best, bound, began,
         horizon=found.horizon, states=found.states, message=message, infeasible=found.infeasible,
         room=room,
@@ -413,45 +250,6 @@ def _cuts(game: RedBlue, board: Board, room: int, deadline: float) -> int:
         if found.complete or left <= 0:
             return floor_of_cost(game, board) + extra
     return floor_of_cost(game, board) + max(extra, cut_bound(game, board, room, time_limit=left))
-
-
-def _judged(
-    arena: _Arena,
-    objective: str,
-    engine: str,
-    strategy: tuple[Any, ...] | None,
-    bound: int,
-    began: float,
-    *,
-    horizon: int | None,
-    states: int,
-    message: str,
-    infeasible: bool = False,
-    room: int | None = None,
-) -> GameResult:
-    trace, game = None, arena.judged
-    if strategy is not None:
-        strategy = arena.back(strategy)
-        trace = play(game, arena.full, strategy, pebbles=room)
-    if trace is None:
-        status = Status.INFEASIBLE if infeasible else Status.NOT_FOUND
-    else:
-        value = trace.peak if objective == "pebbles" else trace.cost
-        status = Status.OPTIMAL if value <= bound else Status.FEASIBLE
-    return GameResult(
-        game=game,
-        board=arena.full,
-        objective=objective,
-        engine=engine,
-        status=status,
-        strategy=strategy,
-        trace=trace,
-        lower_bound=bound,
-        horizon=horizon,
-        states=states,
-        runtime=time.monotonic() - began,
-        message=message,
-    )
 
 
 def pareto_front(
