@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
     from pebble.step import Step
     from pebble.stretching import Batches
 
+logger = logging.getLogger("pebble")
+
 LARGEST = 2**14
 """Batch sizes above this are not looked for."""
+_FINE = 50  # batches that an allowance of compute allows are found to one part in so many
 _KNOWN = 8  # plans of other batch sizes that a new one begins with
 
 
@@ -43,6 +47,8 @@ class BatchSizes:
     budget_bytes : int
     unplanned, planned : int
         Largest batch without and with a plan; 0 if not even one sample fits.
+    most : int
+        Largest batch that some schedule holds, at any extra compute.
     whole : int
         Largest batch with a plan whose loss is in one piece.
     limit : int
@@ -51,18 +57,22 @@ class BatchSizes:
     unplanned_peak_bytes : int
         Of the largest batch without a plan.
     next_peak_bytes : int
-        The least peak known for one sample more than `planned`.
+        The least peak known for one sample more than `most`.
     next_overhead : float or None
-        Extra compute that one sample more would take, where that is what `max_overhead` excludes.
+        Extra compute that one sample more (2 % more, beyond 50) would take, where that is what
+        `max_overhead` excludes.
     max_overhead : float or None
         Extra compute that was allowed, as a fraction.
     plan : Plan or None
         For `planned` samples.
+    leanest : Schedule or None
+        For `most` samples, its loss in the plan's chunks.
     """
 
     budget_bytes: int
     unplanned: int
     planned: int
+    most: int
     whole: int
     limit: int
     unplanned_peak_bytes: int
@@ -70,6 +80,7 @@ class BatchSizes:
     next_overhead: float | None
     max_overhead: float | None
     plan: Plan | None = field(default=None, repr=False, compare=False)
+    leanest: Schedule | None = field(default=None, repr=False, compare=False)
 
     @property
     def gain(self) -> int:
@@ -85,6 +96,8 @@ class BatchSizes:
             name = f"with a plan, loss in {chunks} chunks" if chunks else "with a plan"
             extra = f"{100 * plan.overhead:.1f} %"
             rows.append([name, str(self.planned), gigabytes(plan.peak_bytes), extra])
+        if self.most > self.planned:
+            rows.append(["at any extra compute", str(self.most), "", ""])
         of_what = " with the loss in one piece" if chunks else ""
         rows.append([f"no schedule above{of_what}", str(self.limit), "", ""])
         header = ["", "batch", "peak", "extra compute"]
@@ -94,7 +107,8 @@ class BatchSizes:
             reason = f"{100 * self.next_overhead:.1f} % extra compute"
         return (
             f"Within {gigabytes(self.budget_bytes)} the plan buys {self.gain} more samples; "
-            f"one more would need {reason}.\n\n{table(header, rows)}"
+            f"{'one' if self.next_overhead is None or self.planned < _FINE else '2 %'} more would "
+            f"need {reason}.\n\n{table(header, rows)}"
         )
 
 
@@ -168,9 +182,11 @@ class _Found:
     """The largest batch of a plan, what one more would take, and the plan."""
 
     batch: int
+    most: int
     next_peak: int
     next_overhead: float | None
     plan: Plan | None
+    leanest: Schedule | None = None
 
 
 class _Search:
@@ -178,6 +194,7 @@ class _Search:
         self.batches, self.budget = batches, budget
         self.time_limit, self.seed = time_limit, seed
         self.leanest: Schedule | None = None
+        self.fitting: Schedule | None = None
         self.known: list[Schedule] = []
 
     def run(self, max_overhead: float | None, chunked: ChunkedLoss) -> BatchSizes:
@@ -197,6 +214,7 @@ class _Search:
             budget_bytes=self.budget,
             unplanned=unplanned,
             planned=best.batch,
+            most=best.most,
             whole=found.batch,
             limit=limit,
             unplanned_peak_bytes=unplanned_peak,
@@ -204,26 +222,31 @@ class _Search:
             next_overhead=best.next_overhead,
             max_overhead=max_overhead,
             plan=best.plan,
+            leanest=best.leanest,
         )
 
     def planned(self, max_overhead: float | None, unplanned: int) -> _Found:
         """The largest batch that a plan holds, and why not one more."""
         most, least = self._leanest(unplanned)
         if most == 0:
-            return _Found(0, least, None, None)
+            return _Found(0, 0, least, None, None)
         batch, overhead = most, None
         if max_overhead is not None:
             batch, overhead = self._within(max_overhead, unplanned, most)
-        return _Found(batch, least, overhead, self._plan(self.batches.exact(batch)))
+        plan = self._plan(self.batches.exact(batch))
+        return _Found(batch, most, least, overhead, plan, self.fitting)
 
     def _split(self, chunked: ChunkedLoss, batch: int) -> _Search | None:
         """The same search with the loss in chunks, as many as twice the batch calls for."""
         from pebble.chunking import suggest_chunks
+        from pebble.lossregion import find_region
 
         step = self.batches.sketch(batch)
         try:
             chunks = chunked
             if chunked == "auto":
+                if find_region(self.batches.captured(batch)).rows <= 2 * batch:
+                    return None  # a classifier: its head is not what is large
                 room = self.budget - step.resident.total
                 chunks = suggest_chunks(self.batches.captured(2 * batch), room)
             batches = self.batches.chunked(int(chunks))
@@ -259,25 +282,31 @@ class _Search:
         while batch > 0 and peak(self.batches.exact(batch)) > self.budget:
             batch = min(self._largest_sketched(peak), batch - 1)
         while batch < LARGEST and peak(self.batches.exact(batch + 1)) <= self.budget:
-            batch = max(self._largest_sketched(peak), batch + 1)
+            batch += 1
+            further = self._largest_sketched(peak)
+            if further > batch and peak(self.batches.exact(further)) <= self.budget:
+                batch = further
         return batch
 
     # -- with a plan -------------------------------------------------------------------------
 
     def _leanest(self, unplanned: int) -> tuple[int, int]:
         """Largest batch that some schedule holds, and the least peak of one sample more."""
-        batch = max(unplanned, 2)
-        self._lower(self.batches.sketch(batch))
+        self._lower(self.batches.sketch(max(unplanned, 2)))
         batch = max(self._largest_sketched(self._leanest_peak), unplanned)
         while batch > 0 and self._lower(self.batches.exact(batch)) > self.budget:
-            batch -= 1
+            batch = min(self._largest_sketched(self._leanest_peak), batch - 1)
         while True:
+            self.fitting = self.leanest
             peak = self._lower(self.batches.exact(batch + 1))
             if peak > self.budget:
                 return batch, peak
-            batch = max(self._largest_sketched(self._leanest_peak), batch + 1)
-            while batch > 1 and self._leanest_peak(self.batches.exact(batch)) > self.budget:
-                batch -= 1
+            batch += 1
+            further = self._largest_sketched(self._leanest_peak)
+            while further > batch:
+                if self._leanest_peak(self.batches.exact(further)) <= self.budget:
+                    batch = further
+                further -= 1
 
     def _leanest_peak(self, step: Step) -> int:
         assert self.leanest is not None
@@ -297,17 +326,18 @@ class _Search:
     def _within(self, most: float, low: int, top: int) -> tuple[int, float | None]:
         """Largest batch between two whose plan takes at most so much extra compute."""
         low, high = max(low, 1), top + 1
-        while high - low > 1:
+        while high - low > max(1, low // _FINE):
             middle = (low + high) // 2
             overhead = self._overhead(self.batches.sketch(middle))
             low, high = (middle, high) if overhead <= most else (low, middle)
         while low > 1 and self._overhead(self.batches.exact(low)) > most:
             low -= 1
-        while low < top:
-            beyond = self._overhead(self.batches.exact(low + 1))
+        more = max(1, low // _FINE)
+        while low + more <= top:
+            beyond = self._overhead(self.batches.exact(low + more))
             if beyond > most:
                 return low, beyond
-            low += 1
+            low += more
         return low, None
 
     def _overhead(self, step: Step) -> float:
@@ -326,6 +356,7 @@ class _Search:
         start = traces[min(fitting)[1]][1] if fitting else self.leanest
         plan = plan_step(step, self.budget, time_limit=self.time_limit, seed=self.seed, start=start)
         self.known = [*self.known[-_KNOWN:], plan.schedule]
+        logger.info("a plan with %.1f %% extra compute, %.1f s", 100 * plan.overhead, plan.runtime)
         return plan
 
 

@@ -15,7 +15,8 @@ from pebble.schedule import Schedule
 from pebble.step import Step
 
 if TYPE_CHECKING:
-    from pebble.recommending import Families, Search
+    from pebble.precisions import Families
+    from pebble.recommending import Search
 
 LEAN_OPTIMIZERS = ("adamw8bit", "paged_adamw8bit", "adafactor", "sgd")
 """From the one that changes training least to the one that changes it most."""
