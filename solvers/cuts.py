@@ -24,6 +24,11 @@ class Choice:
     time: int
     saved: int
 
+    @property
+    def share(self) -> float:
+        """Cost of what is recomputed, as a fraction of the graph's."""
+        return self.time / _SCALE
+
     def total(self, price: float) -> float:
         """What the minimum cut makes least."""
         return self.time + price * self.saved

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from pebble.solvers.trimming import trimmed
 
 SEGMENTS = (1, 8, 4, 16, 32)
 """Numbers of segments whose borders are saved in any case, the most promising first."""
+CLOSE = 0.0005
+"""A gap that is good enough."""
 _PROBES = 12
 
 
@@ -48,17 +51,14 @@ def priced(
     if best.fits or not problem.may_repeat.any():
         return best.answer()
     search = _Bisection(problem, best, time_limit)
-    bound: int | None = 0
-    for k, keep in enumerate(search.segmentations()):
+    for keep in search.segmentations():
         search.descend(keep)
-        if k == 0 and problem.objective is Objective.COST and not search.late:
-            bound = cost_bound(problem)
-        if search.late or bound is None or (best.fits and best.cost <= bound):
+        if search.late or search.bound is None or search.close:
             break
-    if bound is None:
+    if search.bound is None:
         message = "What one moment must hold exceeds the budget, in any order."
         return replace(best.answer(message), infeasible=True)
-    return replace(best.answer(), lower_bound=bound)
+    return replace(best.answer(), lower_bound=search.bound)
 
 
 class _Bisection:
@@ -73,7 +73,23 @@ class _Bisection:
 
     @property
     def late(self) -> bool:
+        """Whether the time is up."""
         return time.perf_counter() > self._deadline
+
+    @cached_property
+    def bound(self) -> int | None:
+        """No schedule within the budget costs less; None: there is none."""
+        return cost_bound(self.problem) if self.problem.objective is Objective.COST else 0
+
+    @property
+    def close(self) -> bool:
+        """Whether more segmentations could not gain anything worth their time."""
+        return self.best.fits and self.best.cost <= (1 + CLOSE) * (self.bound or 0)
+
+    def _hopeless(self, choice: Choice) -> bool:
+        """Whether what is dearer than this choice is dearer than the best known."""
+        total = self.problem.graph.total_cost
+        return self.best.fits and total + choice.share * total >= self.best.cost
 
     def segmentations(self) -> Iterator[BoolArray]:
         """For each number of segments the ops whose results cross a border."""
@@ -105,11 +121,13 @@ class _Bisection:
             return
         if not self.fits(high.again):
             # Recomputing nearly everything may take more memory than it frees.
-            found = self._any_fit(low, high, keep)
+            found = None if self.bound is None else self._any_fit(low, high, keep)
             if found is None:
                 return
             low, high = found
         while not self.late:
+            if self._hopeless(low):
+                return
             middle = self.network.between(low, high, keep)
             if middle is None:
                 break
