@@ -165,7 +165,7 @@ def estimate(
     schedule : Schedule, optional
         Of the captured graph; default: everything is kept.
     captured : Captured, optional
-        A capture of this model, to save time.
+        A capture of this model, to save time; one that accumulates gradients counts as such.
 
     Raises
     ------
@@ -182,6 +182,8 @@ def estimate(
     8000004
     """
     _check(accumulate, ddp)
+    if captured is not None and captured.accumulates:  # a plan's, from the second micro-batch on
+        accumulate = max(accumulate, 2)
     if captured is None:
         found = make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
         with under_autocast(found.tensors(), autocast):

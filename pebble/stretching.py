@@ -21,7 +21,7 @@ from pebble.step import Step, trace_step
 from pebble.tracing import Captured, capture
 
 Change = Callable[[Step], Step]
-_KEPT = 3  # exact steps that stay in memory
+_KEPT, _SKETCHED = 3, 8  # exact steps and sketches that stay in memory
 
 
 class Batches:
@@ -63,6 +63,7 @@ class Batches:
         self._split: Change = lambda step: step
         self._exact: dict[int, Step] = {}
         self._ready: dict[int, Step] = {}
+        self._sketches: dict[int, Step] = {}
         self._traced: Step | None = None
         self._prime = tracer_batch(model) if self.fake else 0
 
@@ -84,6 +85,7 @@ class Batches:
         if self.fake:
             other._traced = self._trace().chunked(chunks)
         other._split = lambda step: step.chunked(chunks)
+        other._sketches = {}
         known = next(iter(self._exact), None)
         other._ready = {} if known is None else {known: self._exact[known].chunked(chunks)}
         return other
@@ -131,11 +133,15 @@ class Batches:
         """The step at this size for planning only: from the trace, or between two exact steps."""
         if batch in self._exact:
             return self.exact(batch)
-        if self.fake:
+        return self._change(self._rescaled(batch) if self.fake else self._between(batch))
+
+    def _rescaled(self, batch: int) -> Step:
+        if batch not in self._sketches:
             step = rescale(self._trace(), self._prime, self.inputs(batch), batch)
-        else:
-            step = self._between(batch)
-        return self._change(step)
+            self._sketches[batch] = step
+            while len(self._sketches) > _SKETCHED:
+                del self._sketches[next(iter(self._sketches))]
+        return self._sketches[batch]
 
     def _trace(self) -> Step:
         if self._traced is None:
