@@ -20,6 +20,7 @@ from pebble.solver import Answer, Progress, get_solver, register, solver_names
 from pebble.solvers.anneal import Search
 from pebble.solvers.crossing import crossing_bound
 from pebble.solvers.engines import Halt
+from pebble.solvers.exhaustive import exhaust
 from pebble.solvers.minpeak import squeeze
 from pebble.solvers.ordering import lean_schedules
 from pebble.solvers.unmoved import cheapest_in_order
@@ -27,14 +28,18 @@ from pebble.solvers.unmoved import cheapest_in_order
 ORDERS = ("free", "fixed")
 EXACT_OPS = 80
 """Up to so many ops the exact solver runs beside the annealer."""
+SMALL_OPS = 14
+"""Up to so many ops all positions are searched, if they are not too many."""
 SHORT_OPS = 2_000
 """Up to so many ops a first round of annealing takes less than a second."""
 PATIENCE = 150_000
 """Trials for each op without an improvement after which an annealed plan is taken as final."""
 QUICK = 0.3
 """Seconds that the search waits for the bound before it goes on beside it."""
-CLOSE = 0.002
+CLOSE = 0.005
 """A gap below which the search goes on from the first plan, without asking more heuristics."""
+LISTED = 500
+"""Ops up to which list schedules are made also where something fits already."""
 GRACE = 0.15
 """Seconds kept back from the time limit for the replay."""
 
@@ -90,6 +95,11 @@ def auto(
     impossible = None if search.done else _quick(search)
     if impossible is not None:
         return impossible
+    small = len(problem.graph.ops) <= SMALL_OPS and problem.objective is Objective.COST
+    if small and not search.done:
+        exact = exhaust(problem, deadline=deadline)
+        if exact is not None:
+            return exact
     if search.done or problem.objective is Objective.PEAK:
         if search.best is None:
             squeeze(search, threads=threads)
@@ -115,11 +125,12 @@ def _quick(search: Search) -> Answer | None:
     for name in ("priced", "greedy", "sqrt", "recompute_all", "chain"):
         if name not in names or search.done or _close(search):
             continue
-        if name == "sqrt":
+        if name == "sqrt" and (search.best is None or len(search.problem.graph.ops) <= LISTED):
             for schedule in lean_schedules(search.problem):
                 search.offer(schedule.order, "list scheduling")
         left = search.deadline - time.perf_counter()
-        share = min(left, max(0.2 * left, 3.0))
+        part = 0.6 if name == "priced" else 0.2
+        share = min(left, max(part * left, 3.0))
         answer = _offer_answer(
             search, name, time_limit=share, seed=search.seed, report=_relay(search)
         )
