@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 
 import networkx as nx
 import numpy as np
@@ -15,7 +17,7 @@ from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.solvers import _annealing as kernel
-from pebble.solvers import _kernels
+from pebble.solvers import _kernels, anneal
 from pebble.solvers._cooling import board_of, net_of
 
 
@@ -134,6 +136,22 @@ def test_senseless_options_are_refused() -> None:
         solve(problem, "anneal", iterations=0)
     with pytest.raises(InvalidArgument, match="threads is 0"):
         solve(problem, "anneal", threads=0)
+
+
+def test_a_first_compilation_does_not_outlast_the_time_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ready = threading.Event()
+    compiling = threading.Thread(target=ready.wait, daemon=True)
+    compiling.start()
+    monkeypatch.setattr(anneal, "_compiling", [compiling])
+    began = time.perf_counter()
+    result = solve(Problem(training_chain(4), 8), "anneal", time_limit=0.3)
+    assert time.perf_counter() - began < 2
+    assert result.schedule is None or len(result.schedule) == 8
+    ready.set()
+    compiling.join()
+    assert anneal.compiled(0.0)
 
 
 def test_without_a_cache_directory_it_still_compiles(monkeypatch: pytest.MonkeyPatch) -> None:

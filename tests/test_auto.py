@@ -8,10 +8,11 @@ import time
 import networkx as nx
 import pytest
 
+from pebble.errors import InvalidArgument
 from pebble.graph import Graph, Op, Phase, Value
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
-from pebble.schedule import Schedule
+from pebble.schedule import FIXED_ORDER, Schedule
 from pebble.solver import Progress, Status, solve
 from pebble.solvers.minpeak import minimum_budget, peak_bound
 
@@ -144,6 +145,20 @@ def test_small_graphs_are_proved_and_end_early() -> None:
     result = solve(Problem(graph, int(0.8 * keep_peak(graph))), time_limit=40)
     assert result.status is Status.OPTIMAL or result.objective == graph.total_cost
     assert result.runtime < 30
+
+
+def test_fixed_order_is_as_good_as_the_exact_program() -> None:
+    for seed in range(3):
+        graph = layered(30, seed)
+        problem = Problem(graph, int(0.85 * keep_peak(graph)))
+        exact = solve(problem, "ilp", time_limit=20)
+        result = solve(problem, "auto", time_limit=20, order="fixed")
+        assert exact.status in (Status.OPTIMAL, Status.INFEASIBLE)
+        assert (result.objective, result.status) == (exact.objective, exact.status)
+        if result.schedule is not None:
+            assert FIXED_ORDER.contains(graph, result.schedule)
+    with pytest.raises(InvalidArgument, match="no order 'any'; choose one of free, fixed"):
+        solve(problem, "auto", order="any")
 
 
 def test_a_plan_for_a_smaller_budget_is_a_candidate_for_a_larger_one() -> None:
