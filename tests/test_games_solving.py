@@ -33,6 +33,7 @@ from pebble.games import (
 from pebble.games.command import add_parser, answer
 from pebble.games.formulas import line_moves
 from pebble.games.heuristics import red_blue_strategy, search_order
+from pebble.games.parallel import search_steps
 from pebble.games.search import search
 from pebble.solver import Status
 
@@ -131,7 +132,8 @@ def test_heuristics_against_the_optimum() -> None:
 
 def test_large_boards_fall_back_on_constructions() -> None:
     line = make_graph("path:200")
-    for name in ("reversible", "black", "black-white", "spooky/0"):
+    parallel = ("parallel-black", "reversible-parallel")
+    for name in ("reversible", "black", "black-white", "spooky/0", *parallel):
         result = least_pebbles(line, make_game(name), time_limit=4)
         assert result.engine == "heuristic"
         assert result.strategy is not None
@@ -140,7 +142,23 @@ def test_large_boards_fall_back_on_constructions() -> None:
     with pytest.raises(InvalidArgument, match="at most 64 nodes"):
         search(Black(), Board.of(line), 3)
     with pytest.raises(InvalidArgument, match="at most 64 nodes"):
-        least_cost(line, ParallelBlack())
+        search_steps(ParallelBlack(), Board.of(line), 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "game", "pebbles", "cost"),
+    [
+        ("pyramid:5", "parallel-black", 6, 21),
+        ("tree:2x3", "parallel-black", 4, 15),
+        ("path:16", "reversible-parallel", 5, 31),
+        ("pyramid:4", "reversible-parallel", 7, 9),
+    ],
+)
+def test_parallel_games_on_larger_boards(name: str, game: str, pebbles: int, cost: int) -> None:
+    few = least_pebbles(make_graph(name), make_game(game))
+    cheap = least_cost(make_graph(name), make_game(game))
+    assert (few.pebbles, few.status) == (pebbles, Status.OPTIMAL)
+    assert (cheap.cost, cheap.status) == (cost, Status.OPTIMAL)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -70,13 +70,21 @@ def steps_left(here: Any, t: Any, n: int, come: Any, go: Any) -> Any:
 
 @compiled
 def enter(
-    here: Any, seen: Any, cost: int, left: int, parent: int, images: Any, store: Any, counters: Any
+    here: Any,
+    seen: Any,
+    cost: int,
+    left: int,
+    greed: int,
+    parent: int,
+    images: Any,
+    store: Any,
+    counters: Any,
 ) -> Any:
     """Take a successor in, if it is new or cheaper than before; False if there is no room."""
     x, y, _, image = canonical(here, seen, ZERO, images)
     slot = slot_of(store, x, y, ZERO)
     j = store.table[slot]
-    if j >= 0 and cost >= store.g[j]:
+    if j >= 0 and (cost >= store.g[j] or greed > 1):
         return True
     if len(store.a) - counters[STATES] < 2 or len(store.heap_f) - counters[HEAP] < 2:
         return False
@@ -87,7 +95,7 @@ def enter(
         store.a[j], store.b[j] = x, y
     store.closed[j] = 0
     store.g[j], store.parent[j], store.image[j] = cost, parent, image
-    push(store, counters, cost + left, left, j)
+    push(store, counters, cost + greed * left, left, j)
     return True
 
 
@@ -103,6 +111,7 @@ def expand_parallel(
     counters: Any,
     stack: Any,
     room: Any,
+    greed: int,
 ) -> Any:
     """Build all successors of a state; -1 if the store is full, else how many there are.
 
@@ -145,7 +154,7 @@ def expand_parallel(
                 left = total(closure(targets & ~visited, after, t.preds), t.size)
             else:
                 left = steps_left(after, t, n, come, go)
-            if not enter(after, visited, g + price, left, i, images, store, counters):
+            if not enter(after, visited, g + price, left, greed, i, images, store, counters):
                 return -1
             made += 1
             continue
@@ -174,8 +183,9 @@ def advance_parallel(
     stack: Any,
     room: Any,
     limit: int,
+    greed: int,
 ) -> Any:
-    """Expand states until there were about `limit` successors."""
+    """Expand states until there were about `limit` successors; `greed` as in the other search."""
     made = 0
     while made < limit:
         if counters[HEAP] == 0:
@@ -184,13 +194,14 @@ def advance_parallel(
         i = pop(store, counters)
         if store.closed[i]:
             continue
-        counters[BOUND] = max(counters[BOUND], f)
+        if greed == 1:
+            counters[BOUND] = max(counters[BOUND], f)
         here, targets = store.a[i], t.masks[0]
         if (store.b[i] if black else here) == targets:
             counters[GOAL] = i
             return FOUND
         store.closed[i] = 1
-        new = expand_parallel(black, cap, n, i, t, images, store, counters, stack, room)
+        new = expand_parallel(black, cap, n, i, t, images, store, counters, stack, room, greed)
         if new < 0:
             store.closed[i] = 0
             push(store, counters, f, h, i)

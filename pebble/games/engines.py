@@ -28,7 +28,7 @@ def search_engine(
 ) -> Found:
     """State search: A*, and downsets for one-shot black games."""
     if game.parallel:
-        return search_steps(game, board, pebbles, deadline=deadline)
+        return search_steps(game, board, pebbles, optimal=optimal, deadline=deadline)
     if isinstance(game, Black) and not game.recompute:
         found = search_orders(game, board, pebbles, deadline=deadline)
         cost = sum(board.costs) if game.weighted else len(board)
@@ -62,7 +62,7 @@ def pick(engine: str | Engine, game: Game, board: Board) -> tuple[str, Engine]:
     if callable(engine):
         return getattr(engine, "__name__", "custom"), engine
     if engine == "auto":
-        engine = "search" if game.parallel or len(board) <= LIMIT else "heuristic"
+        engine = "search" if len(board) <= LIMIT else "heuristic"
     if engine not in ENGINES:
         raise UnknownSolver(
             f"There is no engine {engine!r}; choose auto, {', '.join(ENGINES)}, or pass a callable."

@@ -6,7 +6,7 @@ from pebble.games.board import Board
 from pebble.games.bounds import path_bound
 from pebble.games.downsets import least_working_set
 from pebble.games.position import Game
-from pebble.games.rules import Black, ParallelBlack, RedBlue
+from pebble.games.rules import Black, ParallelBlack, RedBlue, Reversible
 
 
 def floor_of_pebbles(game: Game, board: Board) -> int:
@@ -16,15 +16,23 @@ def floor_of_pebbles(game: Game, board: Board) -> int:
         return least if game.weighted else max(least, path_bound(game, board))
     plain = board if game.weighted else board.unweighted()
     if game.parallel:
-        return max((sum(plain.sizes[u] for u in row) for row in board.preds), default=0)
+        # the step that blocks the last open path leaves a pebble on it and on each side path
+        paths = 0 if game.weighted else path_bound(Black(slide=True), board)
+        return max([paths, *(sum(plain.sizes[u] for u in row) for row in board.preds)])
     loaded = isinstance(game, RedBlue) and game.blue_inputs
+    # without its rule for removals, a reversible or spooky strategy is a black one
+    as_black = isinstance(game, Reversible) and not game.weighted
+    black = path_bound(Black(), board) if as_black else 0
     return max(
-        (
-            plain.sizes[v] + sum(plain.sizes[u] for u in row)
-            for v, row in enumerate(board.preds)
-            if row or not loaded
+        black,
+        max(
+            (
+                plain.sizes[v] + sum(plain.sizes[u] for u in row)
+                for v, row in enumerate(board.preds)
+                if row or not loaded
+            ),
+            default=0,
         ),
-        default=0,
     )
 
 

@@ -11,11 +11,18 @@ import numpy as np
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
 from pebble.games.downsets import strategy_of_order
-from pebble.games.moves import Act, Move, place, remove
+from pebble.games.moves import Act, Move, Step, place, remove
 from pebble.games.nested import strategies
 from pebble.games.playing import play
 from pebble.games.position import Game
-from pebble.games.rules import Black, BlackWhite, RedBlue, Reversible
+from pebble.games.rules import (
+    Black,
+    BlackWhite,
+    ParallelBlack,
+    ParallelReversible,
+    RedBlue,
+    Reversible,
+)
 from pebble.games.search import Found
 
 _EXACT_TARGETS = 16
@@ -36,32 +43,55 @@ def construct(
 
     Black: local search over one-shot orders. Reversible and spooky: cone after cone, the order of
     the targets searched, and nested cones where pebbles are short. Black-white: as black.
-    Red-blue: local search over orders with eviction by next use.
+    Red-blue: local search over orders with eviction by next use. Parallel: one node a step.
 
     Raises
     ------
     InvalidArgument
-        For the parallel games.
+        For the weighted red-blue game, and for a game from outside.
     """
     deadline = time.monotonic() + 60 if deadline is None else deadline
+    strategy: tuple[Any, ...] | None
     if isinstance(game, RedBlue):
         strategy = red_blue_strategy(game, board, pebbles, deadline=deadline, seed=seed)
-    elif isinstance(game, Black):
-        order, _ = search_order(board, game, deadline=deadline, seed=seed, enough=pebbles)
-        strategy = strategy_of_order(game, board, order)
-    elif isinstance(game, BlackWhite):
-        black = Black(weighted=game.weighted, hold=game.hold)
-        order, _ = search_order(board, black, deadline=deadline, seed=seed, enough=pebbles)
+    elif isinstance(game, (Black, BlackWhite, ParallelBlack)):
+        black = game if isinstance(game, Black) else Black(
+            weighted=game.weighted, hold=getattr(game, "hold", False)
+        )  # fmt: skip
+        order = search_order(board, black, deadline=deadline, seed=seed, enough=pebbles)[0]
         strategy = strategy_of_order(black, board, order)
-    elif isinstance(game, Reversible):
+    elif isinstance(game, (Reversible, ParallelReversible)):
         strategy = reversible_strategy(
             board, pebbles, fewest=not optimal, deadline=deadline, seed=seed
         )
     else:
         raise InvalidArgument(f"There is no construction for the game {str(game)!r}.")
+    if strategy is not None and game.parallel:
+        strategy = one_by_one(strategy, black=isinstance(game, ParallelBlack))
     if strategy is None or play(game, board, strategy).peak > pebbles:
         return Found(None)
     return Found(strategy)
+
+
+def one_by_one(moves: Iterable[Move], *, black: bool) -> tuple[Step, ...]:
+    """A sequential strategy as steps. Black removals go with the next placement, and cost nothing.
+
+    Examples
+    --------
+    >>> print(*one_by_one([place(0), place(1), remove(0), place(2)], black=True), sep="; ")
+    place 0; place 1; place 2, remove 0
+    """
+    steps: list[Step] = []
+    leaving: list[int] = []
+    for move in moves:
+        if move.act is Act.PLACE:
+            steps.append(Step((move.node,), tuple(leaving)))
+            leaving = []
+        elif black:
+            leaving.append(move.node)
+        else:
+            steps.append(Step((), (move.node,)))
+    return tuple(steps)
 
 
 # -- reversible: each node placed once and removed once ------------------------------------------

@@ -17,6 +17,8 @@ from pebble.games.moves import Act, Move, place, remove
 
 _MOST_MOVES = 200_000
 _LEVELS = 24
+_SMALL = 4
+"""Cones of so many nodes are placed whole at any level: going deeper would save no pebble."""
 
 
 class TooLong(Exception):
@@ -74,8 +76,8 @@ def _reach(board: Board, v: int, level: int, on: set[int], most: int) -> list[Mo
         return []
     if most <= 0:
         raise TooLong
-    if level == 0:
-        cone = _cone(board, v, on)
+    cone = _cone(board, v, on)
+    if level == 0 or len(cone) <= _SMALL:
         return [*map(place, cone), *(remove(u) for u in reversed(cone) if u != v)]
     moves: list[Move] = []
     reached: list[int] = []

@@ -11,6 +11,7 @@ from pebble.games.moves import Step
 from pebble.games.position import Game
 from pebble.games.rules import ParallelBlack
 from pebble.games.search import (
+    GREED,
     MOST_STATES,
     Found,
     drive,
@@ -28,6 +29,7 @@ def search_steps(
     board: Board,
     pebbles: int,
     *,
+    optimal: bool = True,
     deadline: float | None = None,
     max_states: int = MOST_STATES,
 ) -> Found:
@@ -49,7 +51,17 @@ def search_steps(
     def advance(store: Any, chunk: int) -> int:
         return int(
             p.advance_parallel(
-                black, pebbles, n, tables, images, store, counters, stack, room, chunk
+                black,
+                pebbles,
+                n,
+                tables,
+                images,
+                store,
+                counters,
+                stack,
+                room,
+                chunk,
+                1 if optimal else GREED,
             )
         )
 

@@ -18,6 +18,8 @@ from pebble.games.symmetry import byte_tables
 
 LIMIT = 64
 MOST_STATES = 12_000_000
+GREED = 64
+"""Weight of what is left in a search that only asks whether the goal can be reached."""
 _CHUNK = 20_000
 _ACTS = (
     Act.PLACE, Act.REMOVE, Act.SLIDE, Act.WHITE, Act.LIFT, Act.GHOST, Act.RESTORE, Act.LOAD,
@@ -92,7 +94,7 @@ def search(
     width = 4 + len(board) + 2 * max(len(board), sum(map(len, board.preds)))
     out, moves = np.zeros((width, 3), np.uint64), np.zeros((width, 2), np.int64)
     k.begin(rules, tables, store, counters, np.uint64(blue))
-    greed = 1 if optimal else 64
+    greed = 1 if optimal else GREED
     images = byte_tables(board if game.weighted else board.unweighted())
 
     def advance(store: Any, chunk: int) -> int:
@@ -114,7 +116,7 @@ def require_small(board: Board) -> None:
     if len(board) > LIMIT:
         raise InvalidArgument(
             f"State search plays on at most {LIMIT} nodes, and {board.name!r} has {len(board)}; "
-            "sequential games have engine='heuristic' beyond."
+            "engine='heuristic' plays beyond."
         )
 
 
