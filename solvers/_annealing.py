@@ -18,6 +18,7 @@ from pebble.solvers._kernels import (
     LOG,
     MOVE,
     REMOVE,
+    SHIFT,
     _compile,
     _entry,
     below,
@@ -27,6 +28,7 @@ from pebble.solvers._kernels import (
     inputs_ready,
     insert,
     last_reader,
+    measure,
     move,
     next_reader,
     note,
@@ -53,6 +55,7 @@ def lay_out(net, board, order, length):  # type: ignore[no-untyped-def]
     board.slot[:] = EMPTY
     board.taken[:] = 0
     board.memory[:] = 0
+    board.base[:] = 0
     board.count[:] = 0
     board.number[LENGTH] = length
     board.number[LOG] = 0
@@ -111,17 +114,15 @@ def _profile(net, board):  # type: ignore[no-untyped-def]
 def set_budget(board, budget):  # type: ignore[no-untyped-def]
     """Measure the excess against another budget."""
     board.number[BUDGET] = budget
-    excess = 0
-    for slot in range(len(board.slot)):
-        excess += max(board.memory[slot] - budget, 0) & board.taken[slot]
-    board.number[EXCESS] = excess
+    measure(board)
 
 
 @_compile
 def peak_of(board):  # type: ignore[no-untyped-def]
     peak = 0
     for slot in range(len(board.slot)):
-        peak = max(peak, board.memory[slot] & board.taken[slot])
+        live = board.memory[slot] + board.base[slot >> board.number[SHIFT]]
+        peak = max(peak, live & board.taken[slot])
     return peak
 
 

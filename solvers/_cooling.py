@@ -19,11 +19,15 @@ from pebble.solvers._kernels import (
     COST,
     EXCESS,
     LENGTH,
+    ONE_BLOCK,
+    SHIFT,
     Board,
     Net,
 )
 
 Order = tuple[int, ...]
+BLOCKED = 6_000
+"""Slots from which memory is kept by blocks of about their square root."""
 CHUNK = 1 << 14
 """Trials between two looks at the clock."""
 
@@ -109,8 +113,10 @@ def board_of(net: Net, order: Sequence[int] | IntArray, budget: int, seed: int) 
     start = np.array(order, np.int64)
     slots = 2 * max(len(start), n_ops) + n_ops // 2 + 64
     most = int(np.bincount(start, minlength=n_ops).max(initial=1)) + 6
-    number = np.zeros(9, np.int64)
+    number = np.zeros(10, np.int64)
     number[BUDGET] = budget
+    number[SHIFT] = ONE_BLOCK if slots < BLOCKED else (slots.bit_length() - 1) // 2
+    blocks = ((slots - 1) >> int(number[SHIFT])) + 1
     board = Board(
         slot=np.empty(slots, np.int64),
         memory=np.empty(slots, np.int64),
@@ -123,6 +129,10 @@ def board_of(net: Net, order: Sequence[int] | IntArray, budget: int, seed: int) 
         random=np.random.SeedSequence(seed).generate_state(1, np.uint64) | np.uint64(1),
         best=np.zeros(slots, np.int64),
         spare=np.zeros(slots, np.int64),
+        base=np.zeros(blocks, np.int64),
+        least=np.zeros(blocks, np.int64),
+        most=np.zeros(blocks, np.int64),
+        filled=np.zeros(blocks, np.int64),
     )
     kernel.lay_out(net, board, start, len(start))
     return board

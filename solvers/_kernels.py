@@ -16,9 +16,12 @@ import numba
 import numpy as np
 
 EMPTY = -1
-COST, EXCESS, LENGTH, LOG, BEST, BEST_LENGTH, BEST_PEAK, FAILED, BUDGET = range(9)
+COST, EXCESS, LENGTH, LOG, BEST, BEST_LENGTH, BEST_PEAK, FAILED, BUDGET, SHIFT = range(10)
 """What `Board.number` holds. EXCESS sums the bytes over the budget of all steps."""
 INSERT, REMOVE, MOVE = range(3)
+ONE_BLOCK = 40
+"""A SHIFT so large that all slots are one block."""
+_HUGE = 2**61
 
 
 class Net(NamedTuple):
@@ -44,7 +47,7 @@ class Board(NamedTuple):
     Attributes
     ----------
     slot : shape (n_slots,), the op in each slot or EMPTY
-    memory : shape (n_slots,), live bytes
+    memory : shape (n_slots,), live bytes, less what `base` says of the slot's block
     taken : shape (n_slots,), -1 where an op runs, else 0 (a mask)
     count : shape (n_ops,), executions of each op
     at : shape (n_ops, most), their slots, ascending
@@ -54,6 +57,9 @@ class Board(NamedTuple):
     random : shape (1,), the state of the generator
     best : shape (n_slots,), the best schedule so far, dense
     spare : shape (n_slots,), room to work in
+    base : shape (n_blocks,), bytes in each slot of a block of ``2 ** number[SHIFT]`` slots, besides
+    least, most : shape (n_blocks,), bounds on the live bytes where ops of a block run
+    filled : shape (n_blocks,), ops that run in a block
     """
 
     slot: Any
@@ -67,6 +73,10 @@ class Board(NamedTuple):
     random: Any
     best: Any
     spare: Any
+    base: Any
+    least: Any
+    most: Any
+    filled: Any
 
 
 _BARE: dict[str, Any] = {"nogil": True, "_nrt": False}
@@ -122,14 +132,56 @@ def add_bytes(board, low, high, size):  # type: ignore[no-untyped-def]
     """Add `size` to the memory of the slots `low` to `high`, inclusive; keep EXCESS."""
     if size == 0 or high < low:
         return
-    budget = board.number[BUDGET]
+    shift = board.number[SHIFT]
+    first, last = low >> shift, high >> shift
+    if first == last:
+        _add_part(board, first, low, high, size)
+        return
+    _add_part(board, first, low, ((first + 1) << shift) - 1, size)
+    for block in range(first + 1, last):
+        _add_block(board, block, size)
+    _add_part(board, last, last << shift, high, size)
+
+
+@_compile
+def _add_part(board, block, low, high, size):  # type: ignore[no-untyped-def]
+    """The same for slots of one block."""
+    room = board.number[BUDGET] - board.base[block]
     change = 0
     for k in range(np.uint64(low), np.uint64(high + 1)):  # unsigned, or it does not vectorise
         old = board.memory[k]
         new = old + size
         board.memory[k] = new
-        change += (max(new - budget, 0) - max(old - budget, 0)) & board.taken[k]
+        change += (max(new - room, 0) - max(old - room, 0)) & board.taken[k]
     board.number[EXCESS] += change
+    if size > 0:
+        board.most[block] += size
+    else:
+        board.least[block] += size
+
+
+@_compile
+def _add_block(board, block, size):  # type: ignore[no-untyped-def]
+    """The same for a whole block: its slots are looked at only if some are near the budget."""
+    budget = board.number[BUDGET]
+    least, most = board.least[block], board.most[block]
+    if least + min(size, 0) >= budget:
+        board.number[EXCESS] += size * board.filled[block]
+    elif most + max(size, 0) > budget:
+        room, shift = budget - board.base[block], board.number[SHIFT]
+        low, high = block << shift, min((block + 1) << shift, len(board.slot))
+        change, least, most = 0, _HUGE, -_HUGE
+        for k in range(np.uint64(low), np.uint64(high)):
+            old, mask = board.memory[k] - room, board.taken[k]
+            change += (max(old + size, 0) - max(old, 0)) & mask
+            least = min(least, (old & mask) | (_HUGE & ~mask))
+            most = max(most, (old & mask) | (-_HUGE & ~mask))
+        board.number[EXCESS] += change
+        least += budget
+        most += budget
+    board.base[block] += size
+    board.least[block] = least + size
+    board.most[block] = most + size
 
 
 @_compile
@@ -137,15 +189,42 @@ def occupy(net, board, op, slot):  # type: ignore[no-untyped-def]
     board.taken[slot] = -1
     board.slot[slot] = op
     board.memory[slot] += net.workspace[op]
-    board.number[EXCESS] += max(board.memory[slot] - board.number[BUDGET], 0)
+    block = slot >> board.number[SHIFT]
+    live = board.memory[slot] + board.base[block]
+    board.filled[block] += 1
+    board.least[block] = min(board.least[block], live)
+    board.most[block] = max(board.most[block], live)
+    board.number[EXCESS] += max(live - board.number[BUDGET], 0)
 
 
 @_compile
 def vacate(net, board, op, slot):  # type: ignore[no-untyped-def]
-    board.number[EXCESS] -= max(board.memory[slot] - board.number[BUDGET], 0)
+    block = slot >> board.number[SHIFT]
+    live = board.memory[slot] + board.base[block]
+    board.number[EXCESS] -= max(live - board.number[BUDGET], 0)
     board.memory[slot] -= net.workspace[op]
     board.taken[slot] = 0
     board.slot[slot] = EMPTY
+    board.filled[block] -= 1
+
+
+@_compile
+def measure(board):  # type: ignore[no-untyped-def]
+    """Excess, and the bounds of the blocks, from the memory of all slots."""
+    budget, shift = board.number[BUDGET], board.number[SHIFT]
+    excess = 0
+    for block in range(len(board.base)):
+        base, filled, least, most = board.base[block], 0, _HUGE, -_HUGE
+        for slot in range(block << shift, min((block + 1) << shift, len(board.slot))):
+            if board.taken[slot]:
+                live = board.memory[slot] + base
+                excess += max(live - budget, 0)
+                least, most = min(least, live), max(most, live)
+                filled += 1
+        board.filled[block] = filled
+        board.least[block] = least
+        board.most[block] = most
+    board.number[EXCESS] = excess
 
 
 # -- where things are ---------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.solvers import _annealing as kernel
-from pebble.solvers import _kernels, anneal
+from pebble.solvers import _cooling, _kernels, anneal
 from pebble.solvers._cooling import board_of, net_of
 
 
@@ -50,8 +50,18 @@ def training_chain(length: int) -> Graph:
     return Graph.from_networkx(graph)
 
 
+def live(board: _kernels.Board) -> np.ndarray:
+    """Bytes in memory at each step of a board."""
+    blocks = np.arange(len(board.slot)) >> board.number[_kernels.SHIFT]
+    return (board.memory + board.base[blocks])[board.slot >= 0]
+
+
+@pytest.mark.parametrize("blocked", [6_000, 0])
 @pytest.mark.parametrize("seed", range(12))
-def test_the_board_agrees_with_the_referee_after_any_trials(seed: int) -> None:
+def test_the_board_agrees_with_the_referee_after_any_trials(
+    seed: int, blocked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_cooling, "BLOCKED", blocked)
     graph = random_graph(seed)
     problem, net = Problem(graph, 0), net_of(Problem(graph, 0))
     budget = int(0.7 * simulate(graph, Schedule.keep_all(graph)).peak)
@@ -69,12 +79,12 @@ def test_the_board_agrees_with_the_referee_after_any_trials(seed: int) -> None:
         length = kernel.dense(board, order)
         trace = simulate(problem, order[:length])
         assert trace.cost == board.number[_kernels.COST]
-        assert (board.memory[board.slot >= 0] == trace.live).all()
+        assert (live(board) == trace.live).all()
         assert board.number[_kernels.EXCESS] == np.maximum(trace.live - budget, 0).sum()
         lengths.add(length)
     kernel.sweep_idle(net, board)
     length = kernel.dense(board, order)
-    assert (board.memory[board.slot >= 0] == simulate(problem, order[:length]).live).all()
+    assert (live(board) == simulate(problem, order[:length]).live).all()
     assert len(lengths) > 1 or not problem.may_repeat.any(), "nothing was ever added or removed"
 
 
