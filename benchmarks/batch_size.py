@@ -202,6 +202,7 @@ def run(name: str, limit: float) -> dict[str, Any]:
         "planned": sizes.planned,
         "most": sizes.most,
         "whole_loss": sizes.whole,
+        "whole_loss_most": sizes.whole_most,
         "limit": sizes.limit,
         "chunks": plan.chunks,
         "overhead": plan.overhead,

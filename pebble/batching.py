@@ -49,8 +49,8 @@ class BatchSizes:
         Largest batch without and with a plan; 0 if not even one sample fits.
     most : int
         Largest batch that some schedule holds, at any extra compute.
-    whole : int
-        Largest batch with a plan whose loss is in one piece.
+    whole, whole_most : int
+        The same two with the loss in one piece.
     limit : int
         No schedule of any kind holds a larger batch with the loss in one piece: one op's inputs
         and outputs are too large.
@@ -74,6 +74,7 @@ class BatchSizes:
     planned: int
     most: int
     whole: int
+    whole_most: int
     limit: int
     unplanned_peak_bytes: int
     next_peak_bytes: int
@@ -216,6 +217,7 @@ class _Search:
             planned=best.batch,
             most=best.most,
             whole=found.batch,
+            whole_most=found.most,
             limit=limit,
             unplanned_peak_bytes=unplanned_peak,
             next_peak_bytes=best.next_peak,
