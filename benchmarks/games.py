@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import time
 from collections.abc import Sequence
@@ -252,7 +253,8 @@ def write(file: Path, part: str, rows: list[Row], **options: Any) -> None:
     if part == "agree":  # game by game, as it takes long
         done = {r["game"] for r in rows}
         rows = [r for r in results.get(part, {}).get("rows", []) if r["game"] not in done] + rows
-    results[part] = {"date": date.today().isoformat(), **options, "rows": rows}
+    load = round(os.getloadavg()[1], 1)  # others at work on the machine make all times longer
+    results[part] = {"date": date.today().isoformat(), "load": load, **options, "rows": rows}
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(results, indent=1) + "\n")
 
