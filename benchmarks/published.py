@@ -5,6 +5,9 @@
 DIR holds graphs in the text format of `pebble.graphfile` (RL1.txt, RL2.txt, RL3.txt,
 CM1_fcn8vgg.txt, VGG16_train.txt); they are not part of this project. Each answer comes from the
 command line in a process of its own and is replayed here by a walk of its own, not by the referee.
+Each run notes its processor seconds and the load average of the machine: where that is above the
+number of cores, other work took part of the time.
+With --cells, the other cells of an earlier run stay in the results file.
 CI % = 100 x (cost over all executions / cost of running everything once - 1).
 
 Published: Checkmate MILP and MOCCASIN as in the MOCCASIN paper (ICML 2023), FastSA as in its paper
@@ -15,6 +18,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -74,6 +79,12 @@ def replay(path: Path, order: list[int]) -> tuple[int, int, int]:
     return peak, sum(cost[v] for v in order), sum(cost)
 
 
+def _child_seconds() -> float:
+    """Processor seconds of all processes started and ended so far."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def solve(path: Path, budget: int, options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One run of the command line, replayed."""
     command = [
@@ -82,14 +93,15 @@ def solve(path: Path, budget: int, options: argparse.Namespace, seed: int) -> di
     ]  # fmt: skip
     if options.order:
         command += ["--order", options.order]
-    began = time.perf_counter()
+    began, before = time.perf_counter(), _child_seconds()
     done = subprocess.run(command, capture_output=True, text=True)
     seconds = time.perf_counter() - began
     if not done.stdout:
         raise RuntimeError(done.stderr)
     answer = json.loads(done.stdout)
     row = {"seed": seed, "seconds": seconds, "status": answer["status"], "ci": None}
-    row["scope"] = answer["bound_scope"]
+    row["scope"], row["load"] = answer["bound_scope"], os.getloadavg()[0]
+    row["cpu_seconds"] = _child_seconds() - before
     if answer["order"] is not None:
         peak, cost, base = replay(path, answer["order"])
         assert (peak, cost) == (answer["peak"], answer["cost"]), "the replay disagrees"
@@ -97,6 +109,12 @@ def solve(path: Path, budget: int, options: argparse.Namespace, seed: int) -> di
         row["ci"] = 100 * (cost / base - 1)
         row["bound"] = 100 * (answer["lower_bound"] / base - 1)
     return row
+
+
+def _joined(earlier: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cells of both runs in the order of `CELLS`, those of now before earlier ones."""
+    by_name = {(cell["graph"], cell["budget"]): cell for cell in (*earlier, *now)}
+    return [by_name[key] for name, budget, *_ in CELLS if (key := (name, budget)) in by_name]
 
 
 def main() -> int:
@@ -123,12 +141,22 @@ def main() -> int:
         status = "/".join(sorted({f"{run['status']} ({run['scope']})" for run in runs}))
         rows.append([f"{name} {budget}", milp or "-", moccasin or "-", fastsa or "-",
                      f"{median:.3f}", " ".join(shown), status])  # fmt: skip
-        data.append({"graph": name, "budget": budget, "median_ci": median, "runs": runs})
+        data.append({
+            "graph": name, "budget": budget, "time_limit": options.time_limit,
+            "median_ci": median, "runs": runs,
+        })  # fmt: skip
         print(f"{name} {budget} %: {' '.join(shown)}  {status}", file=sys.stderr, flush=True)
     header = ["CI %", "Checkmate", "MOCCASIN", "FastSA", "ours (median)", "every seed", "status"]
     print(table(header, rows))
     options.output.parent.mkdir(exist_ok=True)
-    facts = {"command": " ".join(sys.argv), "date": str(date.today()), "cells": data}
+    if wanted and options.output.exists():
+        data = _joined(json.loads(options.output.read_text())["cells"], data)
+    facts = {
+        "command": " ".join(sys.argv),
+        "date": str(date.today()),
+        "cores": os.cpu_count(),
+        "cells": data,
+    }
     options.output.write_text(json.dumps(facts, indent=1))
     return 0
 
