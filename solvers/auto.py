@@ -38,8 +38,10 @@ QUICK = 0.3
 """Seconds that the search waits for the bound before it goes on beside it."""
 CLOSE = 0.005
 """A gap below which the search goes on from the first plan, without asking more heuristics."""
+GOOD = 0.001
+"""A gap at which the plan of a large graph is final: further search would gain less than that."""
 LISTED = 500
-"""Ops up to which list schedules are made also where something fits already."""
+"""Ops up to which list schedules are made also where something fits already; more are many."""
 GRACE = 0.15
 """Seconds kept back from the time limit for the replay."""
 
@@ -57,9 +59,10 @@ def auto(
 ) -> Answer:
     """The best schedule that any of the solvers finds, and the best bound.
 
-    It returns before the time limit if the gap is closed, or if annealing has gone on for long
-    without an improvement. What the annealer does is fixed by the seed; where an exact solver runs
-    beside it, what that one finds enters when it comes, and the time limit cuts.
+    It returns before the time limit if the gap is closed (on large graphs: below `GOOD`), or if
+    annealing has gone on for long without an improvement. What the annealer does is fixed by the
+    seed; where an exact solver runs beside it, what that one finds enters when it comes, and the
+    time limit cuts.
 
     Parameters
     ----------
@@ -100,6 +103,8 @@ def auto(
         exact = exhaust(problem, deadline=deadline)
         if exact is not None:
             return exact
+    if len(problem.graph.ops) > LISTED and _within(search, GOOD):
+        return replace(search.answer(), lower_bound=search.bound)
     if search.done or problem.objective is Objective.PEAK:
         if search.best is None:
             squeeze(search, threads=threads)
@@ -123,7 +128,7 @@ def _quick(search: Search) -> Answer | None:
     """
     names = solver_names()
     for name in ("priced", "greedy", "sqrt", "recompute_all", "chain"):
-        if name not in names or search.done or _close(search):
+        if name not in names or search.done or _within(search, CLOSE):
             continue
         if name == "sqrt" and (search.best is None or len(search.problem.graph.ops) <= LISTED):
             for schedule in lean_schedules(search.problem):
@@ -139,9 +144,10 @@ def _quick(search: Search) -> Answer | None:
     return None
 
 
-def _close(search: Search) -> bool:
-    """Whether the best plan is so near its bound that other heuristics would only take time."""
-    return search.best is not None and search.best_value <= (1 + CLOSE) * search.bound
+def _within(search: Search, gap: float) -> bool:
+    """Whether the best plan is so near what is proved."""
+    by_cost = search.problem.objective is Objective.COST
+    return by_cost and search.best is not None and search.best_value <= (1 + gap) * search.bound
 
 
 def _relay(search: Search) -> Callable[[Progress], None]:

@@ -20,7 +20,7 @@ from pebble.solvers.once import RecomputeOnce, crossing_bytes
 from pebble.solvers.sqrt import choose_borders, crossers
 from pebble.solvers.trimming import trimmed
 
-SEGMENTS = (1, 8, 4, 16, 32)
+SEGMENTS = (1, 8, 5, 10, 3, 16, 32)
 """Numbers of segments whose borders are saved in any case, the most promising first."""
 CLOSE = 0.0005
 """A gap that is good enough."""
