@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pebble.errors import InfeasibleBudget, InvalidArgument
@@ -53,7 +53,7 @@ class BatchSizes:
         The same two with the loss in one piece.
     limit : int
         No schedule of any kind holds a larger batch with the loss in one piece: one op's inputs
-        and outputs are too large.
+        and outputs, and what must be there beside them, are too large.
     unplanned_peak_bytes : int
         Of the largest batch without a plan.
     next_peak_bytes : int
@@ -202,8 +202,8 @@ class _Search:
         self._anchor()
         unplanned = self._largest_exact(keep_all_peak)
         unplanned_peak = keep_all_peak(self.batches.exact(max(unplanned, 1)))
-        limit = self._largest_sketched(bound_peak)
         found = self.planned(max_overhead, unplanned)
+        limit = self._limit(found.most)
         best = found
         split = None if chunked is False else self._split(chunked, max(found.batch, 1))
         if split is not None:
@@ -289,6 +289,21 @@ class _Search:
             if further > batch and peak(self.batches.exact(further)) <= self.budget:
                 batch = further
         return batch
+
+    def _limit(self, most: int) -> int:
+        """A batch above which no schedule fits: by the working sets, then by a sharper bound."""
+        low, high = most, max(self._largest_sketched(bound_peak), most) + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            fits = self._proved_peak(self.batches.sketch(middle)) <= self.budget
+            low, high = (middle, high) if fits else (low, middle)
+        return low
+
+    def _proved_peak(self, step: Step) -> int:
+        """A peak that no schedule undercuts, what is pinned or runs only once counted."""
+        top = Problem(step.graph, simulate(step.graph, Schedule.keep_all(step.graph)).peak)
+        result = solve(replace(top, objective=Objective.PEAK), "minpeak", time_limit=0.01)
+        return step.resident.whole_step_peak(max(result.lower_bound, top.working_set_bound))
 
     # -- with a plan -------------------------------------------------------------------------
 
