@@ -73,13 +73,19 @@ class PersistentTable:
 
     The least time is the smaller of: block i with an option, the rest in what that leaves; or a
     pass over i..s-1, the rest from s with its input stored, then i..s-1 again. O(slots x L^3)
-    elementary steps of numpy; the choices are found again when a plan is asked for.
+    elementary steps of numpy, O(slots x L^2) where all blocks are alike: runs of alike blocks are
+    solved once. The choices are found again when a plan is asked for.
 
     Parameters
     ----------
     chain : Chain
     slots : int
         Memory 0..slots is tabulated.
+
+    Attributes
+    ----------
+    distinct : int
+        Runs of blocks that were solved; the others are like one of them.
 
     Examples
     --------
@@ -94,7 +100,6 @@ class PersistentTable:
     """
 
     def __init__(self, chain: Chain, slots: int) -> None:
-        length = len(chain)
         self.chain, self.slots = chain, slots
         self._grown = np.concatenate(([0], np.cumsum(chain.grown))).tolist()
         self._time = np.concatenate(([0], np.cumsum(chain.time))).tolist()
@@ -103,9 +108,34 @@ class PersistentTable:
         # Each row has slots + 1 leading entries that never fit: a row for less memory is a slice.
         self._rows: dict[tuple[int, int], IntArray] = {}
         self._sum = np.empty(slots + 1, np.int64)
+        self._solve()
+
+    def _solve(self) -> None:
+        """Fill the rows, shortest runs of blocks first; runs that are alike are solved once.
+
+        Runs are alike if they begin with alike runs, end with alike runs, and carry as much across
+        the whole: then all that their rows are made of is equal.
+        """
+        chain, length = self.chain, len(self.chain)
+        weights = np.column_stack(
+            [chain.time, chain.pass_peak, chain.extra, chain.hold, chain.forward_peak,
+             chain.backward_peak, chain.grown]
+        )  # fmt: skip
+        known: dict[object, int] = {}
+        kind: dict[tuple[int, int], int] = {}
+        solved: dict[int, IntArray] = {}
         for span in range(length):
             for first in range(length - span):
-                self._fill(first, first + span)
+                last = first + span
+                like: object = weights[first].tobytes()
+                if span:
+                    like = (kind[first, last - 1], kind[first + 1, last], self._carry[first][last])
+                number = kind[first, last] = known.setdefault(like, len(known))
+                if number not in solved:
+                    self._fill(first, last)
+                    solved[number] = self._rows[first, last]
+                self._rows[first, last] = solved[number]
+        self.distinct = len(solved)
 
     def times(self) -> IntArray:
         """Least time of the whole chain with 0, 1, ..., slots; `NEVER` where it does not fit."""

@@ -33,7 +33,7 @@ def binomial(length: int, states: int) -> int:
     return repeats * length - math.comb(states + repeats, states + 1)
 
 
-@pytest.mark.parametrize("length", [*range(2, 13), 20, 25, 30])
+@pytest.mark.parametrize("length", range(1, 31))
 def test_uniform_chains_meet_the_binomial_optimum(length: int) -> None:
     times = PersistentTable(uniform(length), 6).times()
     for states in range(1, 7):
@@ -188,6 +188,39 @@ def test_blocks_that_are_all_alike_are_found() -> None:
     assert len(chain) >= 20
     assert len(np.unique(chain.time[inner])) == 1
     assert len(np.unique(chain.hold[inner], axis=0)) == 1
+
+
+def test_runs_of_blocks_that_are_alike_are_solved_once() -> None:
+    from pebble.solvers.blocks import Blocks
+    from pebble.solvers.once import RecomputeOnce
+
+    assert PersistentTable(uniform(30), 6).distinct == 30, "one for each length"
+    graph = network(40)
+    problem = Problem(graph, 0)
+    blocks = Blocks.cut(problem, RecomputeOnce(graph), 40, options=4)
+    table = PersistentTable(blocks.chain(problem, 10), 100)
+    runs = len(blocks) * (len(blocks) + 1) // 2
+    assert len(blocks) >= 30
+    assert table.distinct < runs / 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_alike_runs_have_equal_rows(seed: int) -> None:
+    rng = random.Random(seed)
+    one = random_chain(rng, 2, 2)
+    fields = (one.extra, one.hold, one.forward_peak, one.backward_peak, one.grown)
+    twice = Chain(
+        np.tile(one.time, 2),
+        np.tile(one.pass_peak, 2),
+        np.tile(one.carry[:, :1], (2, 5)),
+        *(np.concatenate([field, field]) for field in fields),
+    )
+    table = PersistentTable(twice, 14)
+    assert table.distinct < 10
+    for memory in range(0, 15, 3):
+        expected = least_persistent(twice, memory)
+        found = table.times()[memory]
+        assert (found if found < NEVER else None) == expected
 
 
 def test_without_a_forward_half_there_is_still_an_answer() -> None:
