@@ -488,8 +488,8 @@ def test_gradients_are_handed_over_not_copied() -> None:
     returned: list[int] = []
     run = step.backward
 
-    def spy(arguments: list[Any]) -> Any:
-        made = run(arguments)
+    def spy(*arguments: Any) -> Any:
+        made = run(*arguments)
         returned.extend(g.data_ptr() for g in made)
         return made
 
