@@ -145,9 +145,9 @@ def solve_row(graph: Graph, budget: int, time_limit: float) -> dict[str, Any]:
     if result.trace is None:
         return row
     total, cost = graph.total_cost, result.trace.cost
-    near = (
-        p.seconds for p in seen if p.incumbent is not None and p.incumbent <= cost + total / 200
-    )
+    enough = cost + total / 200
+    costs = [p.incumbent for p in seen]
+    near = next((k for k, c in enumerate(costs) if c is not None and c <= enough), None)
     return row | {
         "overhead": result.trace.recomputed_cost / total,
         "gap": result.gap,
