@@ -168,9 +168,7 @@ def _batch_norm(
     if not training:
         return NotImplemented
     aten = torch.ops.aten
-    out, now, inverse = aten._native_batch_norm_legit.no_stats(
-        x, weight, bias, True, momentum, eps
-    )
+    out, now, inverse = aten._native_batch_norm_legit.no_stats(x, weight, bias, True, momentum, eps)
     count = x.numel() / x.shape[1]
     spread = (inverse**-2 - eps) * (count / (count - 1))
     return out, now, inverse, mean.lerp(now, momentum), var.lerp(spread, momentum)

@@ -291,9 +291,10 @@ def _reshaped(node: fx.Node, form: Form, classes: int) -> Form | None:
 
 
 def _sliced(node: fx.Node, form: Form) -> Form | None:
-    dim, start, end, step = (*node.args[1:], *(0, None, None, 1)[len(node.args) - 1 :])
+    given: tuple[Any, ...] = node.args[1:]
+    dim, start, end, step = (*given, *(0, None, None, 1)[len(given) :])
     dims = len(form.rows) + 1
-    dim %= dims  # type: ignore[operator]
+    dim %= dims
     if form.gradient or dim == dims - 1:
         return None
     size = form.rows[dim]
@@ -306,9 +307,10 @@ def _sliced(node: fx.Node, form: Form) -> Form | None:
 
 def _unsliced(node: fx.Node, form: Form) -> Form | None:
     """The backward of a slice undoes the last cut; one that took everything changes nothing."""
-    _, sizes, dim, start, end, step = node.args
-    rows = tuple(sizes)[:-1]  # type: ignore[arg-type]
-    dim %= len(rows) + 1  # type: ignore[operator]
+    given: tuple[Any, ...] = node.args[1:]
+    sizes, dim, start, end, step = given
+    rows = tuple(sizes)[:-1]
+    dim %= len(rows) + 1
     if not form.gradient or dim == len(rows):
         return None
     start, end, step = slice(start, end, step).indices(rows[dim])
