@@ -292,7 +292,8 @@ def _reshaped(node: fx.Node, form: Form, classes: int) -> Form | None:
 
 def _sliced(node: fx.Node, form: Form) -> Form | None:
     given: tuple[Any, ...] = node.args[1:]
-    dim, start, end, step = (*given, *(0, None, None, 1)[len(given) :])
+    rest: tuple[Any, ...] = (0, None, None, 1)[len(given) :]
+    dim, start, end, step = given + rest
     dims = len(form.rows) + 1
     dim %= dims
     if form.gradient or dim == dims - 1:
