@@ -136,7 +136,7 @@ MODELS: dict[str, tuple[Callable[[], tuple[nn.Module, Maker]], float, str]] = {
     "gpt2": (gpt2, 1.5, "sgd"),
     "llama": (llama, 0.7, "adamw"),
     "vit": (vit, 0.2, "adamw"),
-    "resnet50": (resnet50, 0.36, "momentum"),
+    "resnet50": (resnet50, 0.45, "momentum"),
     "unet": (unet, 0.12, "adamw"),
 }
 

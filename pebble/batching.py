@@ -330,14 +330,23 @@ class _Search:
         return step.resident.whole_step_peak(simulate(step.graph, self.leanest).peak)
 
     def _lower(self, step: Step) -> int:
-        """The least peak known for a step; its schedule is remembered."""
+        """The least peak known for a step; its schedule is remembered.
+
+        A search that begins with another batch's schedule is quick but may be stuck near it, so
+        one that begins anew has the last word on what does not fit.
+        """
         if self.leanest is not None:
             top = Problem(step.graph, simulate(step.graph, self.leanest).peak, Objective.PEAK)
             options: dict[str, Any] = {"start": self.leanest}
             result = solve(top, "minpeak", time_limit=self.time_limit, seed=self.seed, **options)
             self.leanest = result.schedule or self.leanest
-        else:
-            _, self.leanest = least_budget(step, time_limit=self.time_limit, seed=self.seed)
+            peak = self._leanest_peak(step)
+            if peak <= self.budget:
+                return peak
+        known = self.leanest
+        least, self.leanest = least_budget(step, time_limit=self.time_limit, seed=self.seed)
+        if known is not None and peak <= least:
+            self.leanest = known
         return self._leanest_peak(step)
 
     def _within(self, most: float, low: int, top: int) -> tuple[int, float | None]:
