@@ -154,52 +154,58 @@ def summary_table(rows: list[dict[str, Any]]) -> str:
     return table(header, lines)
 
 
+def earlier_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of other models from a run before."""
+    return list(json.loads(path.read_text())["rows"]) if path.is_file() else []
+
+
+def write(path: Path, rows: list[dict[str, Any]], minutes: float) -> dict[str, Any]:
+    """What is known so far; returns its summary."""
+    errors = [e for row in rows for e in row["errors"]]
+    summary = {
+        "rows": len(rows),
+        "steps": len(errors),
+        "failures": sum(not row["ok"] for row in rows),
+        "lowest_error": min(errors),
+        "highest_error": max(errors),
+        "minutes": minutes,
+    }
+    data = {
+        "command": "python benchmarks/memory_model.py",
+        "date": str(date.today()),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "summary": summary,
+        "rows": rows,
+    }
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(data, indent=1))
+    return summary
+
+
 def main() -> int:
     """Run the benchmark; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default=",".join(MODELS), help="comma-separated")
     parser.add_argument("--optimizers", default=",".join(OPTIMIZERS), help="comma-separated")
+    parser.add_argument("--add", action="store_true", help="to the results of other models")
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     began = time.perf_counter()
-    rows = [
-        row
-        for name in args.models.split(",")
-        for row in run_model(name, args.optimizers.split(","))
-    ]
-    failures = [row for row in rows if not row["ok"]]
-    errors = [e for row in rows for e in row["errors"]]
-    summary = {
-        "rows": len(rows),
-        "steps": len(errors),
-        "failures": len(failures),
-        "lowest_error": min(errors),
-        "highest_error": max(errors),
-        "minutes": (time.perf_counter() - began) / 60,
-    }
+    rows = earlier_rows(args.output) if args.add else []
+    for name in args.models.split(","):
+        rows = [row for row in rows if row["model"] != name]
+        rows += run_model(name, args.optimizers.split(","))
+        summary = write(args.output, rows, (time.perf_counter() - began) / 60)
     print(f"\n{summary_table(rows)}\n")
     print(
-        f"{len(rows)} rows, {len(errors)} steps, {len(failures)} rows off by more than "
-        f"{100 * ALLOWED:.0f} %; predictions {100 * min(errors):+.3f} % to "
-        f"{100 * max(errors):+.3f} % of what was measured, {summary['minutes']:.1f} min"
+        f"{summary['rows']} rows, {summary['steps']} steps, {summary['failures']} rows off by more "
+        f"than {100 * ALLOWED:.0f} %; predictions {100 * summary['lowest_error']:+.3f} % to "
+        f"{100 * summary['highest_error']:+.3f} % of what was measured"
     )
-    args.output.parent.mkdir(exist_ok=True)
-    args.output.write_text(
-        json.dumps(
-            {
-                "command": "python benchmarks/memory_model.py",
-                "date": str(date.today()),
-                "torch": torch.__version__,
-                "threads": torch.get_num_threads(),
-                "summary": summary,
-                "rows": rows,
-            },
-            indent=1,
-        )
-    )
-    return int(bool(failures))
+    return int(bool(summary["failures"]))
 
 
 if __name__ == "__main__":
