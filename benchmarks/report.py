@@ -109,10 +109,194 @@ def published(data: dict[str, Any]) -> str:
     return f"`{data['command']}` ({data['date']}).\n\n{markdown(header, rows)}"
 
 
+def scale(data: dict[str, Any]) -> str:
+    """Planning of large graphs."""
+    rows = []
+    for result in data["models"]:
+        for row in result["rows"]:
+            rows.append(
+                [
+                    result["model"],
+                    str(result["nodes"]),
+                    f"{100 * row['share']:.0f} %" + (" (1.05 x floor)" if row["at_floor"] else ""),
+                    percent(row["overhead"]) if "overhead" in row else "no plan",
+                    percent(row.get("gap")),
+                    seconds(row.get("planning")),
+                    seconds(row.get("planning_cpu")),
+                    seconds(row.get("first")),
+                    str(row.get("rss_mb", result["rss_mb"])),
+                ]
+            )
+    header = ["model", "nodes", "budget", "extra compute", "above the bound (any order)",
+              "planning s", "of processor", "first plan s, cold", "MB resident"]  # fmt: skip
+    s = data["summary"]
+    facts = (
+        f"Mean extra compute {percent(s['overhead_mean_50'])} at 50 % of the activation peak and "
+        f"{percent(s['overhead_mean_25'])} at 25 % (where 25 % is above the floor), "
+        f"{percent(s['gap_mean_50'])} and {percent(s['gap_mean_25'])} of a step above the proved "
+        f"bound on average. Planning takes {s['planning_mean']:.1f} s on average and "
+        f"{s['planning_most']:.1f} s at most; {s['rss_mb_most']} MB at most."
+    )
+    return (
+        f"`{data['command']}` ({data['date']}; {data['machine']}). {data['note']} Budgets are "
+        f"parts of the activation peak, costs the roofline of an {data['device_of_costs']}."
+        f"\n\n{facts}\n\n{markdown(header, rows)}"
+    )
+
+
+def seconds(value: float | None) -> str:
+    """Seconds with one decimal."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def annealing(data: dict[str, Any]) -> str:
+    """Speed of the annealer on small and large graphs."""
+    rows = [
+        [
+            f"{row['ops']:,}",
+            f"{row['trials_per_cpu_second']:,.0f}",
+            f"{row['speed_beside_first']:.2f}",
+            f"{row['bytes_per_op']:.0f}",
+        ]
+        for row in data["rows"]
+    ]
+    header = ["ops", "trials per processor second", "beside the first", "bytes per op"]
+    return (
+        f"`{data['command']}` ({data['date']}; {data['machine']}). {data['note']}\n\n"
+        + markdown(header, rows)
+    )
+
+
+def batch_size(data: dict[str, Any]) -> str:
+    """The largest batches, run."""
+    rows = [
+        [
+            row["model"],
+            gigabytes(row["budget"]),
+            str(row["unplanned"]),
+            str(row["planned"]),
+            f"{row['times']:.1f}",
+            percent(row["overhead"]),
+            str(row["chunks"] or "-"),
+            str(row["most"]),
+            str(row.get("whole_loss_most", "-")),
+            str(row["limit"]),
+            "yes" if row["ok"] else "NO",
+        ]
+        for row in data["rows"]
+    ]
+    header = ["model", "budget", "batch without a plan", "with a plan", "times", "extra compute",
+              "loss chunks", "at any compute", "loss in one piece, at any compute",
+              "bound, loss in one piece", "fits, and the next does not"]  # fmt: skip
+    return (
+        f"`python benchmarks/batch_size.py` ({data['date']}, torch {data['torch']}). The plan "
+        f"takes at most {percent(data['max_overhead'])} extra compute. Each batch was run, and so "
+        "was one more than the largest without a plan and at any compute.\n\n"
+        + markdown(header, rows)
+    )
+
+
+def chunked_loss(data: dict[str, Any]) -> str:
+    """Trade-off curves of language models."""
+    parts = []
+    for result in data["results"]:
+        rows = [
+            [
+                f"{row['chunks']} chunks" if row["chunks"] else "one piece",
+                "least" if row["cut"] is None else f"{row['cut']} %",
+                gigabytes(row["peak"]) if row["plan"] else "no plan",
+                gigabytes(row["activations"]) if row["plan"] else "-",
+                percent(row["overhead"]) if row["plan"] else "-",
+            ]
+            for row in result["rows"]
+        ]
+        header = ["loss", "activations cut by", "peak", "activations", "extra compute"]
+        parts.append(
+            f"**{result['shape']}**: {gigabytes(result['unplanned_activations'])} of activations "
+            f"without a plan. Loss in one piece: least peak "
+            f"{gigabytes(result['least_in_one_piece'])}, "
+            f"{percent(result['least_over_working_set_bound'])} above the working-set bound "
+            f"{gigabytes(result['working_set_bound'])}, "
+            f"{percent(result['least_over_held_bound'])} above the bound that counts the logits "
+            f"which the model returns, {gigabytes(result['held_bound'])}.\n\n"
+            + markdown(header, rows)
+        )
+    intro = (
+        f"`{data['command']}` ({data['date']}, torch {data['torch']}): batch {data['batch']} x "
+        f"{data['length']} tokens, {data['dtype']}, costs {data['costs']}. Activations: the step's "
+        "peak less parameters, gradients and optimizer state."
+    )
+    return "\n\n".join([intro, *parts])
+
+
+def memory_model(data: dict[str, Any]) -> str:
+    """Predicted and measured peaks of whole steps with an optimizer."""
+    rows = []
+    for model, tuning in dict.fromkeys((r["model"], r["tuning"]) for r in data["rows"]):
+        cells = [r for r in data["rows"] if (r["model"], r["tuning"]) == (model, tuning)]
+        errors = [e for r in cells for e in r["errors"]]
+        rows.append(
+            [
+                model,
+                tuning,
+                ", ".join(dict.fromkeys(r["optimizer"] for r in cells)),
+                str(sum(len(r["measured"]) for r in cells)),
+                gigabytes(max(max(r["measured"]) for r in cells)),
+                percent(min(errors)),
+                percent(max(errors)),
+            ]
+        )
+    header = ["model", "tuning", "optimizers", "steps", "largest peak", "least error",
+              "largest error"]  # fmt: skip
+    s = data["summary"]
+    return (
+        f"`{data['command']}` ({data['date']}, torch {data['torch']}): {s['rows']} rows, "
+        f"{s['steps']} steps, {s['failures']} off by more than 1 %. Micro-batches 1 and 4, first "
+        "steps and later ones.\n\n" + markdown(header, rows)
+    )
+
+
+def games(data: dict[str, Any]) -> str:
+    """What the engines of the pebble games reach."""
+    rows = [
+        [
+            row["engine"],
+            row["question"],
+            row["game"],
+            row["graph"],
+            str(row["nodes"]),
+            "-" if row["given"] is None else str(row["given"]),
+            row["status"],
+            "-" if row["value"] is None else str(row["value"]),
+            "-" if row["bound"] is None else str(row["bound"]),
+            seconds(row["seconds"]),
+        ]
+        for row in data["reach"]["rows"]
+    ]
+    header = ["engine", "question", "game", "graph", "nodes", "given", "status", "value", "bound",
+              "s"]  # fmt: skip
+    agree = "; ".join(
+        f"{row['game']}: {row['points']} points of {row['graphs']} graphs of {row['nodes']} nodes"
+        + (f", {row['refuted_only']} only refuted near the floor" if row["refuted_only"] else "")
+        for row in data["agree"]["rows"]
+    )
+    return (
+        f"`python benchmarks/games.py` ({data['reach']['date']}; load average of the machine "
+        f"{data['reach']['load']}, limit {data['reach']['limit_seconds']:.0f} s each). Engines "
+        f"agree on: {agree}.\n\n" + markdown(header, rows)
+    )
+
+
 SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("zoo", "Predicted and measured, to the byte", zoo),
     ("peers", "Beside peers", peers),
     ("published", "Published graphs", published),
+    ("scale", "Planning at scale", scale),
+    ("annealing", "Speed of the annealer", annealing),
+    ("memory_model", "Whole steps with an optimizer", memory_model),
+    ("batch_size", "Largest batches", batch_size),
+    ("chunked_loss", "Language models with the loss in chunks", chunked_loss),
+    ("games", "Pebble games", games),
 ]
 
 
