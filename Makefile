@@ -16,6 +16,9 @@ export PYTHONHASHSEED := 0
 demo: .venv/ready
 	$(BIN)/python -m pebble demo
 
+# Two processes on two cores: more threads in each would wait for one another.
+test notebooks: export OMP_NUM_THREADS := 1
+
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
