@@ -36,6 +36,7 @@ TIE = 0.005
 
 PRECISIONS = (*DTYPES, *(f"{half}-mixed" for half in HALVES))
 _REFINED = 4  # recipes that get a longer search at most
+_EXACT_SECONDS = 10.0  # for a plan on a trace of its own, whatever is left of the time limit
 
 
 def recommend(
@@ -328,25 +329,23 @@ class Search:
 
     def _plan_exactly(self, trial: _Trial) -> bool:
         step = self.step(trial.choice, exact=True)
-        start = trial.schedule
         same = len(step.graph.ops) == len(trial.step.graph.ops)
-        try:
-            plan = plan_step(
-                step,
-                self.budget,
-                time_limit=min(self.left(), 10.0),
-                seed=self.seed,
-                start=start if same else None,
-            )
-        except InfeasibleBudget:
-            trial.schedule = None
-            return False
+        start = trial.schedule if same else None
+        if start is None or not self._fits(step, start):
+            least, start = least_budget(step, time_limit=_EXACT_SECONDS, seed=self.seed)
+            if least > self.budget:
+                trial.schedule, trial.peak = None, least
+                return False
+        plan = plan_step(step, self.budget, time_limit=_EXACT_SECONDS, seed=self.seed, start=start)
         trial.step, trial.schedule = step, plan.schedule
         trial.plan, trial.exact = plan, True
         trial.seconds = self.seconds(trial.choice, step, plan.cost)
         trial.peak, trial.overhead = plan.peak_bytes, plan.overhead
         trial.unplanned = keep_all_peak(step.whole or step)
         return True
+
+    def _fits(self, step: Step, schedule: Schedule) -> bool:
+        return step.resident.whole_step_peak(simulate(step.graph, schedule).peak) <= self.budget
 
     def recipe(self, trial: _Trial) -> Recipe:
         """A trial as a recipe."""
