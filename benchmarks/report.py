@@ -94,19 +94,25 @@ def peers(data: dict[str, Any]) -> str:
 def published(data: dict[str, Any]) -> str:
     """Published graphs."""
     rows = []
-    for cell in data["cells"]:
-        found = [run["ci"] for run in cell["runs"] if run["ci"] is not None]
+    for cell in [*data["cells"], *data.get("long_cells", [])]:
+        runs = cell["runs"]
+        found = [run["ci"] for run in runs if run["ci"] is not None]
+        spent = [run["cpu_seconds"] for run in runs if "cpu_seconds" in run]
         rows.append(
             [
                 f"{cell['graph']} {cell['budget']} %",
+                f"{cell['time_limit']:.0f} s",
                 f"{statistics.median(found):.3f}" if found else "none",
-                " ".join("none" if r["ci"] is None else f"{r['ci']:.3f}" for r in cell["runs"]),
-                "/".join(sorted({r["status"] for r in cell["runs"]})),
-                f"{statistics.mean(r['seconds'] for r in cell['runs']):.0f}",
+                " ".join("none" if r["ci"] is None else f"{r['ci']:.3f}" for r in runs),
+                "/".join(sorted({f"{r['status']} ({r['scope']})" for r in runs})),
+                f"{statistics.mean(r['seconds'] for r in runs):.0f}",
+                f"{min(spent):.0f}-{max(spent):.0f}" if spent else "-",
             ]
         )
-    header = ["cell", "CI % (median)", "every seed", "status", "seconds"]
-    return f"`{data['command']}` ({data['date']}).\n\n{markdown(header, rows)}"
+    header = ["cell", "limit", "CI % (median)", "every seed", "status", "seconds",
+              "of processor"]  # fmt: skip
+    note = data.get("note", "")
+    return f"`{data['command']}` ({data['date']}). {note}\n\n{markdown(header, rows)}"
 
 
 def scale(data: dict[str, Any]) -> str:
