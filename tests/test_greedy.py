@@ -77,6 +77,30 @@ def test_a_cut_is_the_best_choice_at_its_price(seed: int, price: float) -> None:
     assert total(set(np.flatnonzero(choice.again).tolist())) == pytest.approx(best, rel=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_recomputed_runs_right_before_what_reads_it(seed: int) -> None:
+    rng = random.Random(seed)
+    graph = net(3, rng)
+    may = Problem(graph, 0).may_repeat
+    recompute = RecomputeOnce(graph)
+    order = recompute.schedule((may & [rng.random() < 0.6 for _ in may]).tolist()).order
+    seen: set[int] = set()
+    waiting: list[int] = []
+    for op in order:
+        if op in seen:
+            waiting.append(op)
+            continue
+        seen.add(op)
+        needed = {graph.values[v].name for v in graph.ops[op].inputs}
+        for again in reversed(waiting):
+            outputs = {graph.values[v].name for v in graph.ops[again].outputs}
+            assert needed & outputs, f"{again} runs again too early, before {op}"
+            needed |= {graph.values[v].name for v in graph.ops[again].inputs}
+        waiting = []
+    assert not waiting
+    simulate(graph, order)
+
+
 def test_cheap_large_values_are_recomputed_first() -> None:
     graph = net(12, random.Random(1))
     peak = simulate(graph, Schedule.keep_all(graph)).peak

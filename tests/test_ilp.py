@@ -6,17 +6,18 @@ import heapq
 import itertools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pebble.errors import InvalidArgument
+from pebble.errors import InvalidArgument, InvalidSchedule
 from pebble.graph import Graph, Op, Phase, Value
 from pebble.problem import Objective, Problem
-from pebble.referee import simulate
+from pebble.referee import Trace, simulate
 from pebble.schedule import FIXED_ORDER, Schedule
-from pebble.solver import Status, solve
+from pebble.solver import Answer, Status, solve
 from pebble.solvers import ilp
 from pebble.solvers.stages import StageModel
 
@@ -191,6 +192,50 @@ def test_a_start_within_the_class_is_used() -> None:
     start = [Schedule((0, 1, 2, 0, 3))]
     result = solve(Problem(graph, 30), "ilp", start=start)
     assert (result.objective, result.status) == (20, Status.OPTIMAL)
+
+
+def nothing(problem: Problem, **options: object) -> Answer:
+    return Answer(None)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_start_just_above_the_optimum_does_not_pass_for_it(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rung of the ladder of cost limits that promised too much would end the search there."""
+    monkeypatch.setattr(ilp, "get_solver", lambda name: (name, nothing))
+    monkeypatch.setattr(ilp, "crossing_bound", lambda problem, **options: problem.graph.total_cost)
+    graph = random_graph(random.Random(seed), 6)
+    graph = Graph([replace(op, cost=20 + 7 * op.cost) for op in graph.ops], graph.values)
+    peak = simulate(graph, range(6)).peak
+    problem = Problem(graph, (peak + Problem(graph, 0).working_set_bound) // 2)
+    costs = {
+        order: trace.cost
+        for order in orders_of_the_class(graph)
+        if (trace := replayed(graph, order)) is not None and trace.peak <= problem.budget
+    }
+    cheapest = min(costs.values(), default=graph.total_cost)
+    expected = least_fixed_order(graph, problem.budget, cheapest - graph.total_cost)
+    dearer = [order for order, cost in costs.items() if expected is not None and cost > expected]
+    start = [Schedule(order) for order in sorted(dearer, key=costs.__getitem__)[:1]]
+    result = solve(problem, "ilp", time_limit=20, start=start)
+    assert result.objective == expected or expected is None
+
+
+def orders_of_the_class(graph: Graph) -> Iterator[tuple[int, ...]]:
+    """Orders with at most three executions beyond those of every op once."""
+    n = len(graph.ops)
+    extra = [(t, i) for t in range(n) for i in range(t) if graph.ops[i].recomputable]
+    for count in (1, 2, 3):
+        for again in itertools.combinations(extra, count):
+            yield tuple(i for t in range(n) for i in (*(i for u, i in again if u == t), t))
+
+
+def replayed(graph: Graph, order: tuple[int, ...]) -> Trace | None:
+    try:
+        return simulate(graph, order)
+    except InvalidSchedule:
+        return None
 
 
 def test_too_large_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
