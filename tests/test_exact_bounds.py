@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
+import sys
 
 import networkx as nx
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from pebble.graph import Graph, Op, Value
 from pebble.problem import Problem
 from pebble.referee import simulate
-from pebble.schedule import Schedule, Scope
+from pebble.schedule import FREE_ORDER, Schedule, Scope
 from pebble.solver import Status, solve, solver_names
 from pebble.solvers.crossing import crossing_bound, in_reference_order
 from pebble.solvers.exhaustive import exhaust
@@ -119,6 +120,21 @@ def test_auto_is_exact_on_small_training_chains() -> None:
         for budget in range(2, length + 2):
             best = cheapest(Problem(graph, budget))
             assert solve(Problem(graph, budget), "auto", time_limit=20).objective == best
+
+
+def test_auto_claims_nothing_false_where_it_does_not_look_at_all_positions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.modules["pebble.solvers.auto"], "SMALL_OPS", 0)
+    for seed in range(16):
+        graph = small_graph(seed, 8)
+        problem = Problem(graph, budgets(graph)[0] + 2)
+        best = cheapest(problem)
+        result = solve(problem, "auto", time_limit=0.5)
+        if best is None:
+            assert result.schedule is None
+        elif result.scope == FREE_ORDER:
+            assert result.lower_bound <= best, seed
 
 
 @pytest.mark.parametrize("rich", [False, True])
