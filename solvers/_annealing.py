@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from math import log
 
+import numpy as np
+
 from pebble.solvers._kernels import (
     BEST,
-    BEST_LENGTH,
     BEST_PEAK,
     BUDGET,
     COST,
     EMPTY,
     EXCESS,
-    FAILED,
+    FOUND,
     INSERT,
     LENGTH,
     LOG,
     MOVE,
     REMOVE,
     SHIFT,
+    UNSAVED,
     _compile,
     _entry,
     below,
@@ -147,9 +149,18 @@ def spread(net, board):  # type: ignore[no-untyped-def]
 @_entry
 def record(board):  # type: ignore[no-untyped-def]
     """Keep the present schedule as the best one."""
+    board.number[UNSAVED] = 0
+    board.number[FOUND] = 1
     board.number[BEST] = board.number[COST]
+    for slot in range(np.uint64(len(board.slot))):
+        board.best[slot] = board.slot[slot]
+
+
+@_entry
+def record_peak(board):  # type: ignore[no-untyped-def]
+    """The same where the peak is what counts."""
+    record(board)
     board.number[BEST_PEAK] = peak_of(board)
-    board.number[BEST_LENGTH] = dense(board, board.best)
 
 
 # -- the trials -----------------------------------------------------------------------------------
@@ -333,6 +344,30 @@ def _adjust(weights, share):  # type: ignore[no-untyped-def]
         weights[1] *= 0.95
 
 
+@_compile
+def _attempt(net, board, warmth, weights, mix):  # type: ignore[no-untyped-def]
+    """One trial; whether it was made and accepted. What it did is in the log."""
+    number = board.number
+    cost, excess = number[COST], number[EXCESS]
+    number[LOG] = 0
+    kind = below(board, 256)
+    allowed = -warmth * log(uniform(board))
+    if kind < mix[0]:
+        spare = (allowed + weights[1] * excess) / weights[0]  # excess does not fall below 0
+        made = try_add(net, board, mix[2], cost + int(min(spare, _NO_LIMIT)))
+    elif kind < mix[0] + mix[1]:
+        made = try_remove(net, board)
+    else:
+        made = try_move(net, board)
+    if not made:
+        return False
+    more = weights[0] * (number[COST] - cost) + weights[1] * (number[EXCESS] - excess)
+    if more > allowed:
+        take_back(net, board)
+        return False
+    return True
+
+
 @_entry
 def anneal_chunk(net, board, first, last, total, heat, weights, mix, drop):  # type: ignore[no-untyped-def]
     """Run the trials `first` to `last` of a cooling run of `total`.
@@ -355,7 +390,6 @@ def anneal_chunk(net, board, first, last, total, heat, weights, mix, drop):  # t
     warmth = heat[0]
     block = max(total // 512, 512)
     within = 0
-    adds, removes = mix[0], mix[0] + mix[1]
     for trial in range(first, last):
         if trial & 255 == 0:
             warmth = heat[0] * 2.718281828459045 ** (fall * trial / total)
@@ -366,30 +400,22 @@ def anneal_chunk(net, board, first, last, total, heat, weights, mix, drop):  # t
         within += number[EXCESS] == 0
         if trial & (SPREAD_EVERY - 1) == SPREAD_EVERY - 1:
             spread(net, board)
-        cost, excess = number[COST], number[EXCESS]
-        number[LOG] = 0
-        kind = below(board, 256)
-        allowed = -warmth * log(uniform(board))
-        if kind < adds:
-            spare = (allowed + weights[1] * excess) / weights[0]  # excess does not fall below 0
-            most_cost = cost + int(min(spare, _NO_LIMIT))
-            made = try_add(net, board, mix[2], most_cost)
-        elif kind < removes:
-            made = try_remove(net, board)
-        else:
-            made = try_move(net, board)
-        if not made:
-            number[FAILED] += 1
+        state = board.random[0]
+        if not _attempt(net, board, warmth, weights, mix):
             continue
-        more = weights[0] * (number[COST] - cost) + weights[1] * (number[EXCESS] - excess)
-        if more > allowed:
+        better = number[EXCESS] == 0 and (number[COST] < number[BEST] or number[FOUND] == 0)
+        if drop > 0.0 and number[EXCESS] == 0:
+            record_peak(board)
+            lower = max(1, int(number[BEST_PEAK] * drop))
+            set_budget(board, number[BEST_PEAK] - lower)
+        elif better:
+            number[BEST], number[FOUND], number[UNSAVED] = number[COST], 1, 1
+        elif number[UNSAVED] and (number[EXCESS] > 0 or number[COST] > number[BEST]):
+            # This step leaves the best: back, keep it, and again.
             take_back(net, board)
-            continue
+            record(board)
+            board.random[0] = state
+            _attempt(net, board, warmth, weights, mix)
         number[LOG] = 0
-        if number[EXCESS] == 0:
-            if drop > 0.0:
-                record(board)
-                lower = max(1, int(number[BEST_PEAK] * drop))
-                set_budget(board, number[BEST_PEAK] - lower)
-            elif number[COST] < number[BEST] or number[BEST_LENGTH] == 0:
-                record(board)
+    if number[UNSAVED]:
+        record(board)

@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pebble.graph import IntArray
 from pebble.problem import Problem
 from pebble.solvers import _annealing as kernel
 from pebble.solvers._kernels import (
     BEST,
-    BEST_LENGTH,
     BEST_PEAK,
     BUDGET,
     COST,
+    EMPTY,
     EXCESS,
+    FOUND,
     LENGTH,
     ONE_BLOCK,
     SHIFT,
@@ -77,33 +79,34 @@ class Outcome:
     ----------
     best : the best order within the budget, or None
     last : the order it ended with, which may be over the budget
-    cost, peak : of `best`
     trials : how many were made
     """
 
     best: Order | None
     last: Order
-    cost: int
-    peak: int
     trials: int
 
 
 def net_of(problem: Problem) -> Net:
-    """The graph of a problem as the kernels take it."""
+    """The graph of a problem as the kernels take it: indices in 32 bits, to be near the core."""
+
+    def small(indices: IntArray) -> NDArray[np.int32]:
+        return indices.astype(np.int32)
+
     a = problem.graph.arrays
     return Net(
         a.cost,
         a.workspace,
         np.ascontiguousarray(problem.may_repeat),
         a.size,
-        a.producer,
+        small(a.producer),
         a.pinned,
-        a.in_ptr,
-        a.in_val,
-        a.out_ptr,
-        a.out_val,
-        a.use_ptr,
-        a.use_op,
+        small(a.in_ptr),
+        small(a.in_val),
+        small(a.out_ptr),
+        small(a.out_val),
+        small(a.use_ptr),
+        small(a.use_op),
     )
 
 
@@ -118,16 +121,16 @@ def board_of(net: Net, order: Sequence[int] | IntArray, budget: int, seed: int) 
     number[SHIFT] = ONE_BLOCK if slots < BLOCKED else (slots.bit_length() - 1) // 2
     blocks = ((slots - 1) >> int(number[SHIFT])) + 1
     board = Board(
-        slot=np.empty(slots, np.int64),
+        slot=np.empty(slots, np.int32),
         memory=np.empty(slots, np.int64),
         taken=np.empty(slots, np.int64),
-        count=np.zeros(n_ops, np.int64),
-        at=np.zeros((n_ops, most), np.int64),
-        end=np.zeros((n_values, most), np.int64),
+        count=np.zeros(n_ops, np.int32),
+        at=np.zeros((n_ops, most), np.int32),
+        end=np.zeros((n_values, most), np.int32),
         undo=np.zeros((256, 3), np.int64),
         number=number,
         random=np.random.SeedSequence(seed).generate_state(1, np.uint64) | np.uint64(1),
-        best=np.zeros(slots, np.int64),
+        best=np.full(slots, EMPTY, np.int32),
         spare=np.zeros(slots, np.int64),
         base=np.zeros(blocks, np.int64),
         least=np.zeros(blocks, np.int64),
@@ -167,7 +170,7 @@ def cool(
     )
     mix = np.array([cooling.adds, cooling.removes, cooling.chain], np.int64)
     if board.number[EXCESS] == 0:
-        kernel.record(board)
+        kernel.record_peak(board)
     aim = BEST_PEAK if cooling.drop > 0 else BEST
     done = 0
     while done < cooling.trials and time.perf_counter() < deadline:
@@ -178,7 +181,7 @@ def cool(
             net, board, done, last, cooling.trials, heat, weights, mix, cooling.drop
         )
         done = last
-        if board.number[BEST_LENGTH] and board.number[aim] <= enough:
+        if board.number[FOUND] and board.number[aim] <= enough:
             break
     return _outcome(net, board, done, cooling.drop > 0)
 
@@ -190,9 +193,8 @@ def _outcome(net: Net, board: Board, done: int, least_peak: bool) -> Outcome:
         kernel.record(board)
     buffer = np.empty(len(board.slot), np.int64)
     last = tuple(buffer[: kernel.dense(board, buffer)].tolist())
-    length = int(number[BEST_LENGTH])
-    best = tuple(board.best[:length].tolist()) if length else None
-    return Outcome(best, last, int(number[BEST]), int(number[BEST_PEAK]), done)
+    best = tuple(board.best[board.best != EMPTY].tolist()) if number[FOUND] else None
+    return Outcome(best, last, done)
 
 
 def _roomier(net: Net, board: Board) -> Board:
@@ -200,8 +202,7 @@ def _roomier(net: Net, board: Board) -> Board:
     length = kernel.dense(board, buffer)
     new = board_of(net, buffer[:length], int(board.number[BUDGET]), 0)
     new.random[0] = board.random[0]
-    for field in (BEST, BEST_LENGTH, BEST_PEAK):
+    for field in (BEST, FOUND, BEST_PEAK):
         new.number[field] = board.number[field]
-    best = board.best[: board.number[BEST_LENGTH]]
-    new.best[: len(best)] = best
+    new.best[: len(board.best)] = board.best
     return new

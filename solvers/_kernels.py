@@ -16,8 +16,9 @@ import numba
 import numpy as np
 
 EMPTY = -1
-COST, EXCESS, LENGTH, LOG, BEST, BEST_LENGTH, BEST_PEAK, FAILED, BUDGET, SHIFT = range(10)
-"""What `Board.number` holds. EXCESS sums the bytes over the budget of all steps."""
+COST, EXCESS, LENGTH, LOG, BEST, FOUND, BEST_PEAK, UNSAVED, BUDGET, SHIFT = range(10)
+"""What `Board.number` holds. EXCESS sums the bytes over the budget of all steps; FOUND tells
+whether there is a best schedule, UNSAVED whether it is the present one and not yet copied."""
 INSERT, REMOVE, MOVE = range(3)
 ONE_BLOCK = 40
 """A SHIFT so large that all slots are one block."""
@@ -55,7 +56,7 @@ class Board(NamedTuple):
     undo : shape (n, 3), the primitives of the move under trial
     number : see COST and its neighbours
     random : shape (1,), the state of the generator
-    best : shape (n_slots,), the best schedule so far, dense
+    best : shape (n_slots,), the slots of the best schedule so far
     spare : shape (n_slots,), room to work in
     base : shape (n_blocks,), bytes in each slot of a block of ``2 ** number[SHIFT]`` slots, besides
     least, most : shape (n_blocks,), bounds on the live bytes where ops of a block run
