@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pebble.errors import InfeasibleBudget, InvalidArgument
 from pebble.pipeline import (
@@ -121,6 +121,7 @@ def max_batch_size(
     budget_bytes: int | None = None,
     max_overhead: float | None = None,
     optimizer: str | torch.optim.Optimizer | None = "adamw",
+    outputs: Literal["all", "loss"] = "all",
     chunked_loss: ChunkedLoss = "auto",
     loss: Callable[[Any], torch.Tensor] | None = None,
     costs: str = "auto",
@@ -143,7 +144,7 @@ def max_batch_size(
         The most extra compute that the plan may take, as a fraction; default: any.
     chunked_loss : "auto", int or False
         Head and loss in chunks of tokens: where that holds a larger batch, in so many, or never.
-    optimizer, loss, costs, seed
+    optimizer, outputs, loss, costs, seed
         As in `pebble.optimize`.
     seq_len : int, optional
         For inferred inputs of Hugging Face models.
@@ -174,7 +175,9 @@ def max_batch_size(
     budget = whole_budget(budget_gb, budget_bytes)
     if max_overhead is not None and not max_overhead >= 0:
         raise InvalidArgument(f"max_overhead is {max_overhead!r}; it must not be negative.")
-    batches = Batches(model, inputs, seq_len=seq_len, loss=loss, optimizer=optimizer, costs=costs)
+    batches = Batches(
+        model, inputs, seq_len=seq_len, loss=loss, optimizer=optimizer, costs=costs, outputs=outputs
+    )
     return _Search(batches, budget, time_limit, seed).run(max_overhead, chunked_loss)
 
 

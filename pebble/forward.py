@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from pebble.compat import Trace, fake_mode_of
 from pebble.errors import CaptureError
 from pebble.joint import results_of
-from pebble.outputs import leaves, take_apart
+from pebble.outputs import leaves, take_apart, without
 from pebble.slots import SlotKind
 
 Loss = Callable[[Any], torch.Tensor]
@@ -87,7 +87,11 @@ class Choice:
     roots: frozenset[int]
 
 
-def choose(traced: Trace, loss: Loss | None) -> Choice:
+def choose(traced: Trace, loss: Loss | None, *, loss_only: bool = False) -> Choice:
+    """What the output of a trace is made of and what of it is differentiated.
+
+    With `loss_only` the other tensors of the output are None: the step need not hold them.
+    """
     with traced.fake_mode:
         stand_ins = [
             torch.empty_strided(e.shape, e.stride(), dtype=e.dtype, device=e.device).requires_grad_(
@@ -99,6 +103,9 @@ def choose(traced: Trace, loss: Loss | None) -> Choice:
         template, tensors = take_apart(output)
         result = {id(tensor): i for i, tensor in enumerate(stand_ins)}
         roots = _roots_of(loss, output, tensors) if loss else _default_root(output, tensors)
+    if loss_only:
+        template = without(template, set(range(len(tensors))) - roots)
+        tensors, roots = [tensors[i] for i in sorted(roots)], frozenset(range(len(roots)))
     return Choice(
         template,
         tuple(result.get(id(tensor), tensor) for tensor in tensors),

@@ -42,6 +42,7 @@ def optimize(
     seed: int = 0,
     batch_size: int | None = None,
     seq_len: int | None = None,
+    outputs: Literal["all", "loss"] = "all",
     chunked_loss: ChunkedLoss = "auto",
     accumulation_steps: int = 1,
     display: bool = False,
@@ -72,6 +73,10 @@ def optimize(
     seed : int
     batch_size, seq_len : int, optional
         For inferred inputs of Hugging Face models.
+    outputs : "all" or "loss"
+        What a planned call returns. "loss": the loss that the model computes, and None for every
+        other tensor of its output (the logits, say), which then need not be held until the
+        backward is over.
     chunked_loss : "auto", int or False
         Compute the output projection and the cross entropy of a language model so many tokens at
         a time: into how many chunks they are split. Gradients then equal those of the un-planned
@@ -117,6 +122,7 @@ def optimize(
         batch_size=batch_size,
         seq_len=seq_len,
         accumulation_steps=accumulation_steps,
+        outputs=outputs,
     )
     return plan_step(
         step,

@@ -156,6 +156,11 @@ class Plan:
         return int(self.origin.get("chunks") or 0)
 
     @property
+    def outputs(self) -> str:
+        """What the planned step hands over: "all" outputs of the model, or its "loss"."""
+        return str(self.origin.get("outputs") or "all")
+
+    @property
     def accumulation_steps(self) -> int:
         """Micro-batches whose gradients are added up before the optimizer steps."""
         return int(self.origin.get("accumulation_steps") or 1)
@@ -309,6 +314,7 @@ class Plan:
             optimizer=self.origin["optimizer"],
             costs=list(self.problem.graph.arrays.cost),
             chunks=self.chunks,
+            outputs=self.outputs,
             accumulation_steps=self.accumulation_steps,
         )
         difference = first_difference(self.problem.graph, step.graph)

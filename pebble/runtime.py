@@ -64,6 +64,7 @@ def build(
         captured.graph.fingerprint,
         captured.loss,
         on_mismatch,
+        captured.loss_only,
         captured.chunks,
         captured.accumulates,
     )
@@ -85,6 +86,7 @@ class Follower:
         fingerprint: str,
         loss: Callable[[Any], torch.Tensor] | None,
         on_mismatch: str,
+        loss_only: bool,
         chunks: int,
         accumulates: bool,
     ) -> None:
@@ -93,6 +95,7 @@ class Follower:
         self.fingerprint = fingerprint
         self.loss = loss
         self.on_mismatch = on_mismatch
+        self.loss_only = loss_only
         self.chunks = chunks
         self.accumulates = accumulates
         self.stepper: Stepper | None = None
@@ -126,7 +129,9 @@ class Follower:
         from pebble.chunking import chunk_loss
         from pebble.tracing import capture
 
-        captured = capture(module._unplanned(), args, dict(kwargs), loss=self.loss)
+        captured = capture(
+            module._unplanned(), args, dict(kwargs), loss=self.loss, loss_only=self.loss_only
+        )
         if self.chunks:
             captured = chunk_loss(captured, self.chunks)
         if self.accumulates:

@@ -21,6 +21,8 @@ from pebble.problem import Problem
 from pebble.tracing import Captured, capture
 from pebble.workspace import measure_workspaces
 
+OUTPUTS = ("all", "loss")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -96,6 +98,7 @@ def trace_step(
     batch_size: int | None = None,
     seq_len: int | None = None,
     accumulation_steps: int = 1,
+    outputs: str = "all",
     chunks: int = 0,
 ) -> Step:
     """Trace a model's training step and measure what planning needs.
@@ -116,7 +119,9 @@ def trace_step(
             "torch.fx.GraphModule or a torch.export.ExportedProgram."
         )
     found = make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
-    captured = capture(model, found.args, found.kwargs, loss=loss)
+    captured = capture(
+        model, found.args, found.kwargs, loss=loss, loss_only=check_outputs(outputs) == "loss"
+    )
     if chunks:
         captured = chunk_loss(captured, chunks)
     if check_accumulation(accumulation_steps) > 1:
@@ -130,10 +135,27 @@ def trace_step(
         "optimizer": optimizer if isinstance(optimizer, str | None) else type(optimizer).__name__,
         "loss": "default" if loss is None else getattr(loss, "__qualname__", repr(loss)),
         "inputs": inputs_to_json(found),
+        "outputs": outputs,
         "chunks": chunks,
         "accumulation_steps": accumulation_steps,
     }
     return _measured(model, found, captured, optimizer, costs, origin)
+
+
+def check_outputs(outputs: str) -> str:
+    """What a step hands over.
+
+    Raises
+    ------
+    InvalidArgument
+        Unless it is "all" or "loss".
+    """
+    if outputs not in OUTPUTS:
+        raise InvalidArgument(
+            f"outputs is {outputs!r}; pass 'all', or 'loss' for a step that hands over its loss "
+            "and nothing else."
+        )
+    return outputs
 
 
 def _measured(

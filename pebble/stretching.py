@@ -95,7 +95,13 @@ class Batches:
         if self.fake or batch in self._exact:
             return self.sketch(batch).captured
         inputs = self.inputs(batch)
-        return capture(self.model, inputs.args, inputs.kwargs, loss=self.options.get("loss"))
+        return capture(
+            self.model,
+            inputs.args,
+            inputs.kwargs,
+            loss=self.options.get("loss"),
+            loss_only=self.options.get("outputs") == "loss",
+        )
 
     def _sharing(self) -> Batches:
         if self.fake:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -83,6 +83,8 @@ class Captured:
         Into how many parts the head and the loss are split (see `pebble.chunking`); 0: not at all.
     whole : Captured or None
         The capture before that split.
+    loss_only : bool
+        Whether the step hands over nothing of the model's output but the loss.
     accumulates : bool
         Whether gradients are added to those that are there (see `pebble.accumulating`).
     """
@@ -104,6 +106,7 @@ class Captured:
     device: str
     chunks: int = 0
     whole: Captured | None = field(default=None, repr=False)
+    loss_only: bool = False
     accumulates: bool = False
 
     def rebuild(self, tensors: Sequence[Any]) -> Any:
@@ -123,6 +126,7 @@ def capture(
     kwargs: Mapping[str, Any] | None = None,
     *,
     loss: Loss | None = None,
+    loss_only: bool = False,
 ) -> Captured:
     """Trace one training step of a model; nothing is computed and nothing of the model changes.
 
@@ -136,6 +140,8 @@ def capture(
         From the model's output to a scalar. By default the output's ``.loss``, else the first
         tensor of the output that needs a gradient: itself if it is a scalar, else its sum.
         Every other tensor of the output is detached.
+    loss_only : bool
+        Every other tensor of the output is None instead, so that none has to be held.
 
     Returns
     -------
@@ -146,7 +152,7 @@ def capture(
     CaptureError
         If the forward is not one graph of fixed shapes, or nothing in it can be differentiated.
     InvalidArgument
-        If the model is none.
+        If the model is none, or `loss_only` is asked for with a `loss` that reads the output.
 
     Notes
     -----
@@ -167,6 +173,12 @@ def capture(
             f"The model is a {type(model).__name__}; pass a torch.nn.Module, a "
             "torch.fx.GraphModule or a torch.export.ExportedProgram."
         )
+    if loss_only and loss is not None:
+        raise InvalidArgument(
+            "outputs='loss' keeps what the model itself returns as its loss, and a loss function "
+            "needs the model's outputs. Pass one of the two: outputs='all', or a model that "
+            "computes its own loss."
+        )
     named = dict(kwargs or {})
     if _has_idle_cache(model, named):
         named["use_cache"] = False
@@ -177,14 +189,14 @@ def capture(
         )
         _check_sizes(traced, model)
         _check_side_effects(traced, model)
-        chosen = _attempt("loss", model, lambda: choose(traced, loss))
+        chosen = _attempt("loss", model, lambda: choose(traced, loss, loss_only=loss_only))
         step = StepGraph.of(traced, chosen, model, inputs)
         joint = _attempt(
             "backward",
             model,
             lambda: trace_joint(step.graph_module, step.tensors, traced.fake_mode),
         )
-        return _finish(model, inputs, step, joint, chosen, loss)
+        return replace(_finish(model, inputs, step, joint, chosen, loss), loss_only=loss_only)
 
 
 def _attempt(what: str, model: nn.Module, trace: Callable[[], Any]) -> Any:
