@@ -6,9 +6,10 @@ Activations are what the step's peak holds beyond parameters, gradients that are
 moment, optimizer state and inputs. A cut of 70 % means: at most 30 % of the un-planned step's. The
 extra compute is that of the roofline of an A100, relative to the un-planned step with its loss in
 one piece; it includes what the chunks themselves cost. Batch 8 x 1024 tokens, bf16, AdamW.
-In one piece the least peak is set beside two bounds: the largest working set, and the largest with
-what must be held beside it (the logits, which such a model returns). Exit status 1 if the cut of
-70 % costs more than 15 %, or the least peak in one piece is more than 5 % above the second bound.
+In one piece the step hands over its loss alone (`outputs="loss"`); its least peak is set beside
+the largest working set, and beside it what the step needs that hands over its logits too. Exit
+status 1 if the cut of 70 % costs more than 15 %, or the least peak in one piece is more than 5 %
+above the largest working set.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ def run_shape(name: str, cuts: list[int], chunks: int | None, limit: float) -> d
     began = time.perf_counter()
     model, inputs = build_shape(name, dtype=DTYPE, batch_size=BATCH, seq_len=LENGTH)
     step = trace_step(model, inputs, costs=COSTS)
+    alone = trace_step(model, inputs, costs=COSTS, outputs="loss")
     traced = time.perf_counter() - began
     before = unplanned(step)
     plan = plan_step(step, 10**15, solver="keep_all")
@@ -138,9 +140,10 @@ def run_shape(name: str, cuts: list[int], chunks: int | None, limit: float) -> d
         f"{gigabytes(whole)} activations; {number} chunks",
         flush=True,
     )
-    rows = staircase(split, cuts, whole, limit) + staircase(step, cuts, whole, limit)
-    bound = Problem(step.graph, 0).working_set_bound
-    least, proved, _ = least_peak(step, limit)
+    rows = staircase(split, cuts, whole, limit) + staircase(alone, cuts, whole, limit)
+    bound = Problem(alone.graph, 0).working_set_bound
+    least, _, _ = least_peak(alone, limit)
+    held, proved, _ = least_peak(step, limit)
     return {
         "shape": name,
         "ops": len(step.graph.ops),
@@ -149,10 +152,11 @@ def run_shape(name: str, cuts: list[int], chunks: int | None, limit: float) -> d
         "chunks": number,
         "chunks_cost": unplanned(split).cost / before.cost - 1,
         "working_set_bound": bound,
-        "held_bound": proved,
         "least_in_one_piece": least,
         "least_over_working_set_bound": least / bound - 1,
-        "least_over_held_bound": least / proved - 1,
+        "held_bound": proved,
+        "least_with_logits": held,
+        "least_over_held_bound": held / proved - 1,
         "working_set_bound_in_chunks": Problem(split.graph, 0).working_set_bound,
         "rows": rows,
     }
@@ -185,7 +189,7 @@ def misses(results: list[dict[str, Any]]) -> list[str]:
         aimed = [r for r in result["rows"] if r["chunks"] and r["cut"] == AIM_CUT and r["plan"]]
         if not aimed or aimed[0]["overhead"] > AIM_OVERHEAD:
             bad.append(f"{result['shape']}: a cut of {AIM_CUT} %")
-        if result["least_over_held_bound"] > AIM_BOUND:
+        if result["least_over_working_set_bound"] > AIM_BOUND:
             bad.append(f"{result['shape']}: the loss in one piece against its bound")
     return bad
 
@@ -229,12 +233,12 @@ def main() -> int:
     print(f"\n{results_table(results)}\n")
     for result in results:
         print(
-            f"{result['shape']}: in one piece the least peak known is "
+            f"{result['shape']}: in one piece, the logits not handed over, the least peak known is "
             f"{gigabytes(result['least_in_one_piece'])} above what is resident; the largest "
             f"working set is {gigabytes(result['working_set_bound'])} "
-            f"({100 * result['least_over_working_set_bound']:+.2f} %), with the outputs that the "
-            f"caller holds meanwhile {gigabytes(result['held_bound'])} "
-            f"({100 * result['least_over_held_bound']:+.2f} %)"
+            f"({100 * result['least_over_working_set_bound']:+.2f} %). With the logits handed over "
+            f"{gigabytes(result['least_with_logits'])}, and no less than "
+            f"{gigabytes(result['held_bound'])} can do"
         )
     bad = misses(results)
     print("all aims met" if not bad else f"missed: {'; '.join(bad)}")

@@ -185,15 +185,15 @@ def batch_size(data: dict[str, Any]) -> str:
             percent(row["overhead"]),
             str(row["chunks"] or "-"),
             str(row["most"]),
-            str(row.get("whole_loss_most", "-")),
             str(row["limit"]),
+            f"{row['one_piece_most']} of {row['one_piece_limit']}" if row["chunks"] else "-",
             "yes" if row["ok"] else "NO",
         ]
         for row in data["rows"]
     ]
     header = ["model", "budget", "batch without a plan", "with a plan", "times", "extra compute",
-              "loss chunks", "at any compute", "loss in one piece, at any compute",
-              "bound, loss in one piece", "fits, and the next does not"]  # fmt: skip
+              "loss chunks", "at any compute", "bound, loss in one piece",
+              "loss in one piece and alone, of its bound", "fits, and the next does not"]  # fmt: skip
     return (
         f"`python benchmarks/batch_size.py` ({data['date']}, torch {data['torch']}). The plan "
         f"takes at most {percent(data['max_overhead'])} extra compute. Each batch was run, and so "
@@ -219,12 +219,12 @@ def chunked_loss(data: dict[str, Any]) -> str:
         header = ["loss", "activations cut by", "peak", "activations", "extra compute"]
         parts.append(
             f"**{result['shape']}**: {gigabytes(result['unplanned_activations'])} of activations "
-            f"without a plan. Loss in one piece: least peak "
+            f"without a plan. Loss in one piece and handed over alone: least peak "
             f"{gigabytes(result['least_in_one_piece'])}, "
             f"{percent(result['least_over_working_set_bound'])} above the working-set bound "
-            f"{gigabytes(result['working_set_bound'])}, "
-            f"{percent(result['least_over_held_bound'])} above the bound that counts the logits "
-            f"which the model returns, {gigabytes(result['held_bound'])}.\n\n"
+            f"{gigabytes(result['working_set_bound'])}; with the logits handed over too "
+            f"{gigabytes(result['least_with_logits'])}, the least that any schedule needs being "
+            f"{gigabytes(result['held_bound'])}.\n\n"
             + markdown(header, rows)
         )
     intro = (
