@@ -6,7 +6,9 @@ python benchmarks/games.py agree [--graphs 500] the two exact engines on random 
 python benchmarks/games.py netlists FOLDER      the .bench files of a folder
 python benchmarks/games.py --all [FOLDER]       all of it
 
-What was run goes into its part of benchmarks/results/games.json.
+What was run goes into its part of benchmarks/results/games.json. `--games` picks some games for
+reach and agree; the rows of the others stay as they were. Seconds are those on the clock,
+`processor` those of the processor: they differ where others are at work on the machine.
 """
 
 from __future__ import annotations
@@ -84,8 +86,13 @@ AGREE = (
     "reversible/visit", "black-white", "black-white/persistent", "spooky/1", "red-blue",
     "red-blue/oneshot", "parallel-black", "reversible-parallel",
 )  # fmt: skip
-PARALLEL = 8
-"""Most nodes of the random graphs for parallel games."""
+PATIENCE = 3600.0
+"""Seconds for one point where engines must agree; none has come near."""
+PUBLISHED = {
+    "c17": (6, 12), "c432": (44, 859), "c499": (68, 680), "c880": (63, 1260),
+}  # fmt: skip
+"""Fewest pebbles, and the moves with them, of the SAT-based heuristics for spooky and reversible
+pebbling published with the netlists (Quist and Laarman, 2023; two minutes for each query)."""
 WIDE = 2
 """Moves above the floor up to which CP-SAT confirms or refutes in the black-white games."""
 
@@ -98,54 +105,70 @@ def row(*cells: Any) -> None:
 def bench_play() -> list[Row]:
     strategy = bennett_strategy(2, 13)[:]
     board = Board.of(make_graph("path:8192"))
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     trace = play(Reversible(), board, strategy)
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    million = 1e6 / len(strategy)
     print(f"play: {len(strategy):,} moves in {seconds:.2f} s, peak {trace.peak}")
-    print(f"      1,000,000 moves take {1e6 * seconds / len(strategy):.2f} s")
+    print(
+        f"      1,000,000 moves take {million * seconds:.2f} s, {million * cpu:.2f} s of processor"
+    )
     trace = play(Reversible(), make_graph("path:64"), knill_strategy(64, 7), pebbles=7)
     print(f"reversible path:64 with 7 pebbles: {trace.cost} moves (Knill: {line_moves(64, 7)})")
-    return [{"moves": len(strategy), "seconds": round(seconds, 2)}]
+    return [
+        {
+            "moves": len(strategy), "seconds": round(seconds, 2), "processor": round(cpu, 2),
+            "million_seconds": round(million * seconds, 2),
+            "million_processor": round(million * cpu, 2),
+        }
+    ]  # fmt: skip
 
 
-def shown(result: GameResult, question: str, graph: str, given: int | None = None) -> Row:
-    """A row of the reach tables, printed."""
+def shown(
+    result: GameResult, question: str, graph: str, cpu: float, given: int | None = None
+) -> Row:
+    """A row of the reach tables, printed; `cpu` is the processor's clock when it began."""
     record = {
         "engine": result.engine, "question": question, "game": str(result.game), "graph": graph,
         "nodes": len(result.board), "given": given, "status": str(result.status),
         "value": result.value, "bound": result.lower_bound, "seconds": round(result.runtime, 2),
+        "processor": round(time.process_time() - cpu, 2),
     }  # fmt: skip
     row(graph if given is None else f"{graph}, {given} pebbles", record["nodes"],
         record["status"], record["value"], record["bound"], record["engine"],
-        record["seconds"])  # fmt: skip
+        record["seconds"], record["processor"])  # fmt: skip
     return record
 
 
-def bench_reach(limit: float) -> list[Row]:
+def bench_reach(limit: float, names: Sequence[str]) -> list[Row]:
+    """Sizes reached, for the games of these names."""
     rows = []
-    row("graph", "nodes", "status", "value", "bound", "engine", "seconds")
-    for name, graphs in LEAST:
+    row("graph", "nodes", "status", "value", "bound", "engine", "seconds", "processor")
+    for name, graphs in (part for part in LEAST if part[0] in names):
         print(f"-- fewest pebbles, {name}")
         for graph in graphs:
+            cpu = time.process_time()
             result = least_pebbles(make_graph(graph), make_game(name), time_limit=limit)
-            rows.append(shown(result, "pebbles", graph))
+            rows.append(shown(result, "pebbles", graph, cpu))
             if result.status != "optimal":
                 break
-    for name, cases in COST:
+    for name, cases in (part for part in COST if part[0] in names):
         print(f"-- least cost, {name}")
         for graph, pebbles in cases:
+            cpu = time.process_time()
             result = least_cost(make_graph(graph), make_game(name), pebbles, time_limit=limit)
-            rows.append(shown(result, "cost", graph, pebbles))
-    for name, graphs in HEURISTIC:
+            rows.append(shown(result, "cost", graph, cpu, pebbles))
+    for name, graphs in (part for part in HEURISTIC if part[0] in names):
         print(f"-- few pebbles, {name}, heuristic")
         for graph in graphs:
+            cpu = time.process_time()
             result = least_pebbles(
                 make_graph(graph), make_game(name), engine="heuristic", time_limit=limit
             )
-            rows.append(shown(result, "pebbles", graph))
-    for graph in ("pyramid:8", "pyramid:10", "fft:3", "fft:4"):
+            rows.append(shown(result, "pebbles", graph, cpu))
+    for graph in ("pyramid:8", "pyramid:10", "fft:3", "fft:4") if "black" in names else ():
         bench_certificate(graph)
-    return rows + bench_cpsat(limit)
+    return rows + bench_cpsat(limit, names)
 
 
 def bench_certificate(graph: str) -> None:
@@ -168,18 +191,19 @@ def moves_of(game: Game, point: GameResult) -> int:
     return sum(move.act != "remove" for move in point.strategy or ())
 
 
-def bench_cpsat(limit: float) -> list[Row]:
+def bench_cpsat(limit: float, names: Sequence[str]) -> list[Row]:
     print("-- least cost, engine cpsat with the optimal number of moves as horizon")
     rows = []
-    for name, cases in CPSAT:
+    for name, cases in (part for part in CPSAT if part[0] in names):
         for graph, pebbles in cases:
             game = make_game(name)
             best = least_cost(make_graph(graph), game, pebbles, time_limit=limit)
+            cpu = time.process_time()
             result = least_cost(
                 make_graph(graph), game, pebbles, engine="cpsat",
                 horizon=moves_of(game, best), time_limit=limit,
             )  # fmt: skip
-            rows.append(shown(result, "cost", graph, pebbles))
+            rows.append(shown(result, "cost", graph, cpu, pebbles))
     return rows
 
 
@@ -192,21 +216,21 @@ def bench_agree(graphs: int, largest: int, names: Sequence[str] = AGREE) -> list
     """
     rows = []
     for name in names:
-        game, began = make_game(name), time.perf_counter()
-        points = refuted = 0
-        rng, most = random.Random(0), min(largest, PARALLEL) if game.parallel else largest
+        game, began, cpu = make_game(name), time.perf_counter(), time.process_time()
+        points, refuted, rng = 0, 0, random.Random(0)
         for number in range(graphs):
-            n = rng.randint(3, most)
+            n = rng.randint(3, largest)
             graph = random_dag(n, rng.choice((0.25, 0.4, 0.6)), seed=number, weighted=game.weighted)
-            front = pareto_front(graph, game)
+            front = pareto_front(graph, game, time_limit=PATIENCE)
             assert all(point.status == "optimal" for point in front), (name, number)
             for point in front:
                 horizon = steps = moves_of(game, point)
                 if name.startswith("black-white"):
                     horizon = min(steps, floor_of_cost(game, point.board) + WIDE)
                 twin = least_cost(
-                    graph, game, point.pebbles, engine="cpsat", horizon=horizon, time_limit=120
-                )
+                    graph, game, point.pebbles, engine="cpsat", horizon=horizon,
+                    time_limit=PATIENCE,
+                )  # fmt: skip
                 if horizon < steps:
                     assert twin.status == "infeasible", (name, number, str(twin), str(point))
                     refuted += 1
@@ -215,42 +239,62 @@ def bench_agree(graphs: int, largest: int, names: Sequence[str] = AGREE) -> list
                     assert twin.cost == point.cost, (name, number, str(twin), str(point))
                 points += 1
         seconds = round(time.perf_counter() - began, 1)
+        processor = round(time.process_time() - cpu, 1)
         beyond = (
             f", {refuted} of them refuted up to {WIDE} moves above the floor" if refuted else ""
         )
-        print(f"{name:24} {graphs} graphs, {points} points of fronts agree{beyond}, {seconds} s",
-              flush=True)  # fmt: skip
-        rows.append({"game": name, "graphs": graphs, "nodes": f"3-{most}",
-                     "points": points, "refuted_only": refuted, "seconds": seconds})  # fmt: skip
+        print(f"{name:24} {graphs} graphs, {points} points of fronts agree{beyond}, {seconds} s, "
+              f"{processor} s of processor", flush=True)  # fmt: skip
+        rows.append({"game": name, "graphs": graphs, "nodes": f"3-{largest}",
+                     "points": points, "refuted_only": refuted, "seconds": seconds,
+                     "processor": processor})  # fmt: skip
     return rows
 
 
-def bench_netlists(folder: Path) -> list[Row]:
+def bench_netlists(folder: Path, limit: float) -> list[Row]:
+    """Pebbles on the move floor; moves with the fewest pebbles published; fewest pebbles."""
     rows = []
     row("netlist", "nodes", "targets", "floor", "moves", "pebbles", "seconds")
     for file in sorted(folder.glob("*.bench")):
         board = Board.of(read_bench(file))
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         trace = play(Reversible(), board, cone_strategy(board))
         proved = order_targets(board)[2]
-        seconds = round(time.perf_counter() - began, 2)
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         row(file.stem, len(board), len(board.targets), reversible_moves(board), trace.cost,
-            f"{trace.peak}{' (least)' if proved else ''}", seconds)  # fmt: skip
-        few = least_pebbles(board, Reversible())
-        print("  ", few)
-        rows.append({
+            f"{trace.peak}{' (least)' if proved else ''}", round(seconds, 2))  # fmt: skip
+        record = {
             "netlist": file.stem, "nodes": len(board), "targets": len(board.targets),
             "moves": trace.cost, "move_floor": reversible_moves(board), "pebbles": trace.peak,
-            "proved_for_the_floor": proved, "fewest_pebbles": few.pebbles,
-            "fewest_bound": few.lower_bound, "their_moves": few.cost, "seconds": seconds,
-        })  # fmt: skip
+            "proved_for_the_floor": proved, "seconds": round(seconds, 2),
+            "processor": round(cpu, 2),
+        }  # fmt: skip
+        few = least_pebbles(board, Reversible(), time_limit=limit)
+        print("  ", few)
+        record |= {
+            "fewest_pebbles": few.pebbles, "fewest_bound": few.lower_bound,
+            "their_moves": few.cost,
+        }  # fmt: skip
+        if file.stem in PUBLISHED:
+            record |= beside_published(board, *PUBLISHED[file.stem], limit)
+        rows.append(record)
     return rows
+
+
+def beside_published(board: Board, pebbles: int, moves: int, limit: float) -> Row:
+    """Our moves with the fewest pebbles published."""
+    ours = least_cost(board, Reversible(), pebbles, time_limit=limit)
+    print(f"   with {pebbles} pebbles {ours.cost} moves, published {moves}")
+    return {
+        "published_pebbles": pebbles, "published_moves": moves, "moves_with_these": ours.cost,
+        "status_with_these": str(ours.status), "bound_with_these": ours.lower_bound,
+    }  # fmt: skip
 
 
 def write(file: Path, part: str, rows: list[Row], **options: Any) -> None:
     """Put rows into their part of the results; the other parts stay as they are."""
     results = json.loads(file.read_text()) if file.exists() else {}
-    if part == "agree":  # game by game, as it takes long
+    if part in ("agree", "reach"):  # game by game, as it takes long
         done = {r["game"] for r in rows}
         rows = [r for r in results.get(part, {}).get("rows", []) if r["game"] not in done] + rows
     load = round(os.getloadavg()[1], 1)  # others at work on the machine make all times longer
@@ -266,21 +310,26 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for one question")
     parser.add_argument("--graphs", type=int, default=500)
     parser.add_argument("--largest", type=int, default=10)
-    parser.add_argument("--games", default=",".join(AGREE), help="games for agree, with commas")
+    parser.add_argument("--games", help="games for reach and agree, with commas (default: all)")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--all", type=Path, nargs="?", const=Path(), metavar="FOLDER")
     args = parser.parse_args()
     if args.what is None and args.all is None:
         parser.error("say what to run, or --all")
     wanted = (args.what,) if args.all is None else ("play", "reach", "netlists", "agree")
+    chosen = args.games.split(",") if args.games else None
     if "play" in wanted:
         write(args.output, "play", bench_play())
     if "reach" in wanted:
-        write(args.output, "reach", bench_reach(args.limit), limit_seconds=args.limit)
+        parts = (*LEAST, *COST, *HEURISTIC, *CPSAT)
+        for name in chosen or dict.fromkeys(name for name, _ in parts):
+            rows = bench_reach(args.limit, [name])
+            write(args.output, "reach", rows, limit_seconds=args.limit)
     if "netlists" in wanted:
-        write(args.output, "netlists", bench_netlists(args.folder or args.all or Path()))
+        folder = args.folder or args.all or Path()
+        write(args.output, "netlists", bench_netlists(folder, args.limit))
     if "agree" in wanted:
-        for name in args.games.split(","):
+        for name in chosen or AGREE:
             write(args.output, "agree", bench_agree(args.graphs, args.largest, [name]))
 
 

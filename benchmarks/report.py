@@ -193,7 +193,8 @@ def batch_size(data: dict[str, Any]) -> str:
     ]
     header = ["model", "budget", "batch without a plan", "with a plan", "times", "extra compute",
               "loss chunks", "at any compute", "bound, loss in one piece",
-              "loss in one piece and alone, of its bound", "fits, and the next does not"]  # fmt: skip
+              "loss in one piece and alone, of its bound",
+              "fits, and the next does not"]  # fmt: skip
     return (
         f"`python benchmarks/batch_size.py` ({data['date']}, torch {data['torch']}). The plan "
         f"takes at most {percent(data['max_overhead'])} extra compute. Each batch was run, and so "
@@ -224,8 +225,7 @@ def chunked_loss(data: dict[str, Any]) -> str:
             f"{percent(result['least_over_working_set_bound'])} above the working-set bound "
             f"{gigabytes(result['working_set_bound'])}; with the logits handed over too "
             f"{gigabytes(result['least_with_logits'])}, the least that any schedule needs being "
-            f"{gigabytes(result['held_bound'])}.\n\n"
-            + markdown(header, rows)
+            f"{gigabytes(result['held_bound'])}.\n\n" + markdown(header, rows)
         )
     intro = (
         f"`{data['command']}` ({data['date']}, torch {data['torch']}): batch {data['batch']} x "
