@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import networkx as nx
 import pytest
 from hypothesis import given, settings
@@ -33,6 +35,8 @@ from pebble.games import (
 from pebble.games.families import FAMILIES, random_dag, random_layered
 from pebble.games.heuristics import cone_strategy, order_targets
 from pebble.games.nested import TooLong, nested_strategy
+from pebble.games.stopovers import stopover_strategies
+from pebble.games.trimming import tightened, trimmed
 from pebble.solver import Status
 
 NOSLIDE, SLIDE = Black(), Black(slide=True)
@@ -357,6 +361,64 @@ def test_nested_cones_trade_moves_for_pebbles() -> None:
     assert trades[-1][0] == 13
     with pytest.raises(TooLong):
         nested_strategy(board, 6, board.targets, most_moves=1000)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 14), st.integers(0, 10_000), st.integers(0, 3), st.integers(0, 4))
+def test_trimmed_strategies_are_legal_and_no_worse(
+    n: int, seed: int, level: int, spare: int
+) -> None:
+    board = Board.of(random_dag(n, 0.35, seed=seed))
+    moves = nested_strategy(board, level, board.targets)
+    before = play(Reversible(), board, moves)
+    late = play(Reversible(), board, tightened(board, moves))
+    assert (late.peak, late.cost) <= (before.peak, before.cost)
+    assert late.cost <= before.cost
+    short = play(
+        Reversible(),
+        board,
+        trimmed(board, moves, late.peak + spare, deadline=0.0),
+        pebbles=late.peak + spare,
+    )
+    assert formulas.reversible_moves(board) <= short.cost <= late.cost
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 14), st.integers(0, 10_000), st.integers(0, 8))
+def test_stopovers_are_legal(n: int, seed: int, pebbles: int) -> None:
+    board = Board.of(random_dag(n, 0.35, seed=seed))
+    soon = time.monotonic() + 0.1
+    for moves in stopover_strategies(board, board.targets, pebbles, deadline=soon, seed=seed):
+        trace = play(Reversible(), board, moves)
+        assert trace.cost >= formulas.reversible_moves(board)
+
+
+def test_few_pebbles_on_a_board_beyond_exact_search() -> None:
+    """Between the two ends: fewer moves than nested cones take, within the pebbles."""
+    board = Board.of(random_layered(100, 5, seed=0))
+    nested = [
+        play(Reversible(), board, nested_strategy(board, level, board.targets))
+        for level in range(4)
+    ]
+    room = nested[-1].peak
+    result = least_cost(board, Reversible(), room, engine="heuristic", time_limit=20)
+    assert result.pebbles is not None and result.pebbles <= room < len(board)
+    assert formulas.reversible_moves(board) <= (result.cost or 0) < nested[-1].cost
+    fewest = least_pebbles(board, Reversible(), engine="heuristic", time_limit=20)
+    assert (fewest.pebbles or 0) <= room
+
+
+def test_trimming_reaches_the_known_trades() -> None:
+    """With all the room there is, the move floor; on a path never below the optimum."""
+    board = Board.of(make_graph("pyramid:8"))
+    moves = nested_strategy(board, 5, board.targets)
+    assert len(moves) > 1000
+    assert len(trimmed(board, moves, 45, deadline=0.0)) == formulas.reversible_moves(board)
+    line = Board.of(make_graph("path:32"))
+    for pebbles in range(7, 33):
+        moves = bennett_strategy(2, 5)
+        cost = len(trimmed(line, moves, pebbles, deadline=0.0))
+        assert formulas.line_moves(32, pebbles) <= cost <= len(moves)
 
 
 def test_families_by_name() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import networkx as nx
 import pytest
 
-from pebble.errors import IllegalMove, InvalidArgument, UnknownSolver
+from pebble.errors import GraphError, IllegalMove, InvalidArgument, UnknownSolver
 from pebble.games import (
     Black,
     Board,
@@ -33,7 +34,6 @@ from pebble.games import (
 from pebble.games.command import add_parser, answer
 from pebble.games.formulas import line_moves
 from pebble.games.heuristics import red_blue_strategy, search_order
-from pebble.games.parallel import search_steps
 from pebble.games.search import search
 from pebble.solver import Status
 
@@ -142,7 +142,7 @@ def test_large_boards_fall_back_on_constructions() -> None:
     with pytest.raises(InvalidArgument, match="at most 64 nodes"):
         search(Black(), Board.of(line), 3)
     with pytest.raises(InvalidArgument, match="at most 64 nodes"):
-        search_steps(ParallelBlack(), Board.of(line), 3)
+        search(ParallelBlack(), Board.of(line), 3)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +205,56 @@ def test_command_statuses() -> None:
         answer(arguments("black castle"))
     with pytest.raises(SystemExit):
         arguments("black pyramid:2 --pebbles 2 --front")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("reversible pyramid", "write pyramid:HEIGHT with whole numbers."),
+        ("reversible pyramid:x", "write pyramid:HEIGHT with whole numbers."),
+        ("reversible matmul:3", "write matmul:ROWSxINNERxCOLUMNS with whole numbers."),
+        ("black layered:9x2x1x4", "(WIDTH and SEED may be left out)."),
+        ("reversible path:0", "The number of nodes is 0; it must be at least 1."),
+        ("reversible missing.bench", "There is no file 'missing.bench'."),
+        ("reversible .", "is a folder"),
+        ("spooky/few path:3", "has no option 'few'; options are"),
+        ("reversible path:4 --pebbles 0", "--pebbles is 0; a game takes at least 1."),
+        ("reversible path:4 --time-limit nan", "The time limit is nan; it must be positive"),
+        ("reversible path:4 --engine cpsat --horizon -1", "The horizon is -1"),
+    ],
+)
+def test_command_says_what_is_wrong(line: str, sentence: str) -> None:
+    with pytest.raises(InvalidArgument, match=re.escape(sentence)):
+        answer(arguments(line))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("a.bench", b"INPUT(a)\nOUTPUT(z)\nx = OR(a, z)\nz = AND(x, a)\n", "form a loop through"),
+        ("a.bench", b"INPUT(a)\n", "has no gate"),
+        ("a.bench", b"\xff\x00", "is no text"),
+        ("a.json", b'{"n": 3, "edges": [[0, 1], [1, 2], [2, 0]]}', "the edges form a loop"),
+        ("a.json", b'{"n": 3, "edges": [[0, 7]]}', "pair of numbers from 0 to 2"),
+        ("a.json", b'{"n": 3, "edges": 5}', "pair of numbers from 0 to 2"),
+        ("a.json", b'{"n": "3", "edges": []}', "n is '3'"),
+        ("a.json", b'{"n": 3, "edges": [[0, 1]], "targets": [3]}', "target 3 is no node"),
+    ],
+)
+def test_command_says_what_is_wrong_in_a_file(
+    tmp_path: Any, name: str, text: bytes, sentence: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(text)
+    with pytest.raises(GraphError, match=re.escape(sentence)):
+        answer(arguments(f"reversible {file}"))
+
+
+def test_edges_may_come_in_any_order(tmp_path: Any) -> None:
+    file = tmp_path / "line.json"
+    file.write_text(json.dumps({"n": 3, "edges": [[2, 0], [0, 1]], "targets": [1]}))
+    board = Board.of(make_graph(str(file)))
+    assert (board.names, board.preds, board.targets) == (("2", "0", "1"), ((), (0,), (1,)), (2,))
 
 
 def test_command_reads_files(tmp_path: Any) -> None:

@@ -16,7 +16,8 @@ from pebble.games.bridge import (
     training_board,
     training_game,
 )
-from pebble.games.families import FAMILIES, graph_of_edges, make_graph
+from pebble.games.exploring import Found
+from pebble.games.families import FAMILIES, graph_of_edges
 from pebble.games.frames import frames
 from pebble.games.lines import bennett_strategy, knill_strategy
 from pebble.games.moves import Act, Move, Step, Strategy, place, remove
@@ -25,6 +26,7 @@ from pebble.games.netlist import parse_bench, read_bench
 from pebble.games.offload import OffloadTrace, offload_of_strategy, simulate_offload
 from pebble.games.playing import Play, play
 from pebble.games.position import Game
+from pebble.games.reading import make_graph
 from pebble.games.rules import (
     Black,
     BlackWhite,
@@ -34,7 +36,6 @@ from pebble.games.rules import (
     Reversible,
     Spooky,
 )
-from pebble.games.search import Found
 from pebble.games.solving import (
     ENGINES,
     GameResult,

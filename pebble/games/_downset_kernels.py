@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pebble.games._search_kernels import (
+from pebble.games._compiling import entry, inner
+from pebble.games._store_kernels import (
     BOUND,
     EXHAUSTED,
     EXPANDED,
@@ -20,25 +21,20 @@ from pebble.games._search_kernels import (
     FULL,
     GOAL,
     HEAP,
-    ONE,
     RUNNING,
     STATES,
-    ZERO,
-    canonical,
-    compiled,
-    lowest,
     pop,
     push,
     slot_of,
-    total,
 )
+from pebble.games._words import ONE, ZERO, canonical, lowest, total
 
 SLIDE, TRAFFIC, ROOM, LOAD, SPILL = range(5)
 """Indices into the rules: sliding; or transfers with room for so many, and what it costs to bring
 back an input, and to store and bring back a computed value."""
 
 
-@compiled
+@inner
 def live_weight(done: Any, t: Any, held: Any) -> Any:
     """Weight of what a downset keeps alive (values still to be read, and held targets), and how
     many of them lie in no slow memory."""
@@ -54,7 +50,7 @@ def live_weight(done: Any, t: Any, held: Any) -> Any:
     return live, computed
 
 
-@compiled
+@inner
 def placement(v: int, done: Any, live: int, computed: int, t: Any, held: Any, rules: Any) -> Any:
     """(price of the moment when v is placed, alive afterwards, computed of those)."""
     bit = ONE << np.uint64(v)
@@ -82,7 +78,7 @@ def placement(v: int, done: Any, live: int, computed: int, t: Any, held: Any, ru
     return price, live - dying + (t.size[v] if kept else 0), computed - lost + new
 
 
-@compiled
+@entry
 def advance_downsets(
     t: Any,
     n: int,

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from pebble.games._search_kernels import LOAD, PLACE, REMOVE, STORE, compiled
+from pebble.games._compiling import entry, entry_with_arrays, inner
+from pebble.games._rule_kernels import LOAD, PLACE, REMOVE, STORE
 
 PEAK, TRANSFERS = 0, 1
 NEVER = 1 << 40
 IMPOSSIBLE = 1 << 50
 
 
-@compiled
+@inner
 def next_use(v: int, at: int, use_ptr: Any, use_node: Any, position: Any) -> Any:
     """The first place after `at` where v is read."""
     found = NEVER
@@ -29,7 +30,7 @@ def next_use(v: int, at: int, use_ptr: Any, use_node: Any, position: Any) -> Any
     return found
 
 
-@compiled
+@inner
 def peak_of(order: Any, net: Any, position: Any, size: Any, extra: Any, held: Any) -> Any:
     """Peak of a one-shot order, times the steps, plus the steps that reach it."""
     in_ptr, in_node, use_ptr, use_node = net
@@ -51,7 +52,7 @@ def peak_of(order: Any, net: Any, position: Any, size: Any, extra: Any, held: An
     return peak * (len(order) + 1) + times
 
 
-@compiled
+@entry
 def transfers_of(
     order: Any,
     net: Any,
@@ -140,19 +141,20 @@ def transfers_of(
     return cost
 
 
-@compiled
-def judge(mode: int, order: Any, net: Any, position: Any, marks: Any, room: int) -> Any:
+@inner
+def judge(
+    mode: int, order: Any, net: Any, position: Any, marks: Any, room: int, no_moves: Any
+) -> Any:
     """The value of an order in one of the two games; lower is better."""
     size, extra, held, state, blue = marks
     for t in range(len(order)):
         position[order[t]] = t
     if mode == PEAK:
         return peak_of(order, net, position, size, extra, held)
-    empty = np.zeros((0, 2), np.int64)
-    return transfers_of(order, net, position, state, held, blue[0] == 1, room, empty)
+    return transfers_of(order, net, position, state, held, blue[0] == 1, room, no_moves)
 
 
-@compiled
+@entry_with_arrays
 def anneal_order(
     mode: int,
     order: Any,
@@ -167,9 +169,9 @@ def anneal_order(
     """Anneal an order by moving one node to another place of its window; the best one stays."""
     in_ptr, in_node, use_ptr, use_node = net
     n = len(order)
-    position = np.full(len(marks[0]), -1, np.int64)
+    position, no_moves = np.full(len(marks[0]), -1, np.int64), np.zeros((0, 2), np.int64)
     trial, best = order.copy(), order.copy()
-    value = judge(mode, order, net, position, marks, room)
+    value = judge(mode, order, net, position, marks, room, no_moves)
     lowest = value
     for k in range(rounds):
         temperature = heat * (cool / heat) ** (k / rounds)
@@ -193,7 +195,7 @@ def anneal_order(
         else:
             trial[p + 1 : i + 1] = order[p:i]
         trial[p] = v
-        new = judge(mode, trial, net, position, marks, room)
+        new = judge(mode, trial, net, position, marks, room, no_moves)
         if new <= value or rng.random() < exp((value - new) / temperature):
             order[:] = trial
             value = new

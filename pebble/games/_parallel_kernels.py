@@ -10,30 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from pebble.games._search_kernels import (
+from pebble.games._compiling import entry, inner
+from pebble.games._store_kernels import (
     BOUND,
     EXHAUSTED,
     FOUND,
     FULL,
     GOAL,
     HEAP,
-    ONE,
     RUNNING,
     STATES,
-    ZERO,
-    _absent,
-    canonical,
-    closure,
-    compiled,
-    lowest,
     pop,
     push,
     slot_of,
-    total,
 )
+from pebble.games._words import ONE, ZERO, absent, canonical, closure, lowest, total
 
 
-@compiled
+@inner
 def steps_left(here: Any, t: Any, n: int, come: Any, go: Any) -> Any:
     """Reversible: steps that the longest chain of placements and removals takes.
 
@@ -42,7 +36,7 @@ def steps_left(here: Any, t: Any, n: int, come: Any, go: Any) -> Any:
     """
     targets = t.masks[0]
     stray = here & ~targets
-    need = _absent(targets & ~here, stray, here, t.preds)
+    need = absent(targets & ~here, stray, here, t.preds)
     longest = 0
     for v in range(n):
         come[v], go[v] = 0, 0
@@ -68,7 +62,7 @@ def steps_left(here: Any, t: Any, n: int, come: Any, go: Any) -> Any:
     return longest
 
 
-@compiled
+@inner
 def enter(
     here: Any,
     seen: Any,
@@ -99,7 +93,7 @@ def enter(
     return True
 
 
-@compiled
+@inner
 def expand_parallel(
     black: bool,
     cap: int,
@@ -171,7 +165,7 @@ def expand_parallel(
     return made
 
 
-@compiled
+@entry
 def advance_parallel(
     black: bool,
     cap: int,

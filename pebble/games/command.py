@@ -11,10 +11,12 @@ import json
 import sys
 from typing import Any
 
-from pebble.games.families import FAMILIES, make_graph
+from pebble.errors import InvalidArgument
+from pebble.games.families import FAMILIES
 from pebble.games.frames import LEGEND, frames
 from pebble.games.moves import Step
 from pebble.games.naming import GAMES, make_game
+from pebble.games.reading import make_graph
 from pebble.games.solving import ENGINES, GameResult, least_cost, least_pebbles, pareto_front
 
 SOLVED, NOT_SOLVED = 0, 1
@@ -63,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> tuple[int, str]:
     """(exit status, text) for parsed arguments."""
+    if args.pebbles is not None and args.pebbles < 1:
+        raise InvalidArgument(f"--pebbles is {args.pebbles}; a game takes at least 1.")
     game, graph = make_game(args.game), make_graph(args.graph)
     options: dict[str, Any] = {
         "engine": args.engine,

@@ -8,17 +8,9 @@ from typing import Any
 import numpy as np
 
 from pebble.games.board import Board
+from pebble.games.exploring import MOST_STATES, Exploration, Found, translate
 from pebble.games.moves import Act, Move, place, remove
 from pebble.games.rules import Black, RedBlue
-from pebble.games.search import (
-    MOST_STATES,
-    Found,
-    drive,
-    enter_first,
-    new_store,
-    path_to,
-    translate,
-)
 from pebble.games.symmetry import byte_tables
 
 
@@ -100,29 +92,22 @@ def _search_downsets(
     max_states: int,
 ) -> tuple[list[int] | None, int, int, bool]:
     """(order or None, bound on its worst moment, states, whether the search finished)."""
-    from pebble.games import _downset_kernels as d
-    from pebble.games import _search_kernels as k
+    from pebble.games import _downset_kernels as k
 
-    _, tables, _ = translate(game, board, 0, k)
+    _, tables = translate(game, board, 0)
     held = np.uint64(sum(1 << v for v in board.targets) if getattr(game, "hold", False) else 0)
     plain = board if game.weighted else board.unweighted()
-    images, limits = byte_tables(plain), np.array(rules, np.int64)
-    counters, store = np.zeros(5, np.int64), new_store(k, 1 << 12)
-    enter_first(k, store, counters, floor, len(board))
+    n, images, limits = len(board), byte_tables(plain), np.array(rules, np.int64)
+    seen = Exploration(bound=floor, left=n)
 
-    def advance(store: Any, chunk: int) -> int:
-        return int(
-            d.advance_downsets(
-                tables, len(board), held, limits, cap, images, store, counters, chunk
-            )
-        )
+    def advance(store: Any, counters: Any, chunk: int) -> int:
+        return int(k.advance_downsets(tables, n, held, limits, cap, images, store, counters, chunk))
 
-    status, store = drive(k, advance, store, counters, deadline, max_states)
-    states, bound = int(counters[k.STATES]), int(counters[k.BOUND])
-    if status == k.FOUND:
-        path = path_to(store, int(counters[k.GOAL]), images)
-        return [nodes[int(store.move[s])] for s, nodes, _ in path], bound, states, True
-    return None, bound, states, bool(status == k.EXHAUSTED)
+    seen.run(advance, deadline, max_states)
+    if seen.found:
+        order = [nodes[int(seen.store.move[s])] for s, nodes, _ in seen.path(images)]
+        return order, seen.bound, seen.states, True
+    return None, seen.bound, seen.states, seen.exhausted
 
 
 def least_working_set(game: Black, board: Board) -> int:

@@ -15,10 +15,10 @@ from typing import Any
 from pebble.errors import UnknownSolver
 from pebble.games.board import Board
 from pebble.games.downsets import search_orders
-from pebble.games.parallel import search_steps
+from pebble.games.exploring import LIMIT, Found
 from pebble.games.position import Game
 from pebble.games.rules import Black
-from pebble.games.search import LIMIT, Found, search
+from pebble.games.search import search
 
 Engine = Callable[..., Found]
 
@@ -27,8 +27,6 @@ def search_engine(
     game: Game, board: Board, pebbles: int, *, optimal: bool, deadline: float | None, **_: Any
 ) -> Found:
     """State search: A*, and downsets for one-shot black games."""
-    if game.parallel:
-        return search_steps(game, board, pebbles, optimal=optimal, deadline=deadline)
     if isinstance(game, Black) and not game.recompute:
         found = search_orders(game, board, pebbles, deadline=deadline)
         cost = sum(board.costs) if game.weighted else len(board)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph, Op, Phase, Value
@@ -57,7 +55,8 @@ def _checked(**numbers: int) -> None:
     for name, number in numbers.items():
         least = 0 if name in ("height", "log2n") else 1
         if number < least:
-            raise InvalidArgument(f"The {name} is {number}; it must be at least {least}.")
+            what = "number of nodes" if name == "n" else name
+            raise InvalidArgument(f"The {what} is {number}; it must be at least {least}.")
 
 
 def path(n: int) -> Graph:
@@ -256,54 +255,4 @@ FAMILIES: dict[str, Callable[..., Graph]] = {
     "random": lambda n, seed=0: random_dag(n, seed=seed),
     "layered": lambda n, width=5, seed=0: random_layered(n, width, seed=seed),
 }
-
-
-def make_graph(text: str) -> Graph:
-    """The graph of a family, as in ``pyramid:8`` or ``matmul:3x3x3``, or of a file.
-
-    Files: a netlist (``.bench``), or JSON of a Graph or of ``{n, edges, targets}``.
-
-    Raises
-    ------
-    InvalidArgument
-        If the family or the file is unknown, or the numbers do not fit; lists the families.
-
-    Examples
-    --------
-    >>> make_graph("pyramid:8")
-    Graph('pyramid:8', ops=45, values=45)
-    """
-    family, _, numbers = text.partition(":")
-    if family in FAMILIES and numbers:
-        try:
-            return FAMILIES[family](*(int(part) for part in numbers.split("x")))
-        except (TypeError, ValueError) as error:
-            if isinstance(error, InvalidArgument):
-                raise
-            raise InvalidArgument(
-                f"{text!r} does not fit the family {family!r}: {error}. "
-                "Numbers are separated by 'x', as in matmul:3x3x3."
-            ) from None
-    if not Path(text).is_file():
-        raise InvalidArgument(
-            f"{text!r} is neither a file nor a family with numbers; families are "
-            f"{', '.join(FAMILIES)} (as in pyramid:4)."
-        )
-    return _read_file(Path(text))
-
-
-def _read_file(file: Path) -> Graph:
-    import json
-
-    from pebble.games.netlist import read_bench
-
-    if file.suffix == ".bench":
-        return read_bench(file)
-    try:
-        data: Any = json.loads(file.read_text())
-    except ValueError as error:
-        raise InvalidArgument(f"{file} is no JSON: {error}.") from None
-    if isinstance(data, dict) and "edges" in data and "n" in data:
-        pairs = [(int(u), int(v)) for u, v in data["edges"]]
-        return graph_of_edges(data["n"], pairs, name=file.stem, targets=data.get("targets"))
-    return Graph.from_json(data)
+"""Graphs by name; the arguments are numbers."""

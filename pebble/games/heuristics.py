@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ import numpy as np
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
 from pebble.games.downsets import strategy_of_order
+from pebble.games.exploring import Found
+from pebble.games.formulas import line_pebbles
+from pebble.games.lines import is_line, knill_strategy
 from pebble.games.moves import Act, Move, Step, place, remove
-from pebble.games.nested import strategies
+from pebble.games.nested import nested_strategies
 from pebble.games.playing import play
 from pebble.games.position import Game
 from pebble.games.rules import (
@@ -23,7 +27,8 @@ from pebble.games.rules import (
     RedBlue,
     Reversible,
 )
-from pebble.games.search import Found
+from pebble.games.stopovers import stopover_strategies
+from pebble.games.trimming import tightened, trimmed
 
 _EXACT_TARGETS = 16
 _ROUNDS = 4000
@@ -42,8 +47,8 @@ def construct(
     """A strategy with at most so many pebbles, if the construction of the game reaches that.
 
     Black: local search over one-shot orders. Reversible and spooky: cone after cone, the order of
-    the targets searched, and nested cones where pebbles are short. Black-white: as black.
-    Red-blue: local search over orders with eviction by next use. Parallel: one node a step.
+    the targets searched, and nested cones or stopovers where pebbles are short. Black-white: as
+    black. Red-blue: local search over orders with eviction by next use. Parallel: one node a step.
 
     Raises
     ------
@@ -100,19 +105,39 @@ def one_by_one(moves: Iterable[Move], *, black: bool) -> tuple[Step, ...]:
 def reversible_strategy(
     board: Board, pebbles: int, *, fewest: bool, deadline: float, seed: int = 0
 ) -> tuple[Move, ...]:
-    """The best of cones and nested cones: fewest moves within the pebbles, or fewest pebbles."""
+    """The best of all constructions: fewest moves within the pebbles, or fewest pebbles.
+
+    Knill's on a path. Else cones, nested cones, and cones with stopovers, made better where there
+    is room. Where none does with so many pebbles, the one that needs fewest.
+    """
+    if is_line(board):
+        enough = line_pebbles(len(board))
+        return knill_strategy(
+            len(board), enough if fewest else min(max(pebbles, enough), len(board))
+        )
     order = order_targets(board, seed=seed, deadline=deadline)[0]
     best = _play_cones(board, order)
     peak = play(Reversible(), board, best).peak
     if not fewest and peak <= pebbles:
         return best
-    for strategy in strategies(board, order, deadline=deadline, pebbles=pebbles):
-        new = play(Reversible(), board, strategy).peak
-        if not fewest and new <= pebbles:
-            return strategy
-        if new < peak:
-            best, peak = strategy, new
-    return best
+    aim = 0 if fewest else pebbles
+    makers = (
+        nested_strategies(board, order, deadline=deadline),
+        stopover_strategies(board, order, aim, deadline=deadline, seed=seed),
+    )
+    found: list[tuple[Move, ...]] = []
+    for maker in makers:
+        for strategy in map(partial(tightened, board), maker):
+            new = play(Reversible(), board, strategy).peak
+            if new < peak:
+                best, peak = strategy, new
+            if new <= aim:
+                found.append(trimmed(board, strategy, pebbles, deadline=deadline, seed=seed))
+                if maker is makers[0]:  # levels above take more moves
+                    break
+    if fewest:
+        return trimmed(board, best, peak, deadline=deadline, seed=seed)
+    return min(found, key=len, default=best)
 
 
 def cone_strategy(

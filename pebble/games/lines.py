@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from pebble.errors import InvalidArgument
+from pebble.games.board import Board
 from pebble.games.formulas import INFINITE, _knill, line_pebbles
 from pebble.games.moves import Act, Move, place, remove
+
+
+def is_line(board: Board) -> bool:
+    """Whether the board is a path with its end as the only target.
+
+    Examples
+    --------
+    >>> from pebble.games import make_graph
+    >>> is_line(Board.of(make_graph("path:4"))), is_line(Board.of(make_graph("pyramid:1")))
+    (True, False)
+    """
+    path = all(reads == ((v - 1,) if v else ()) for v, reads in enumerate(board.preds))
+    return path and board.targets == (len(board) - 1,)
 
 
 def knill_strategy(n: int, pebbles: int) -> tuple[Move, ...]:

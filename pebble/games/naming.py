@@ -60,9 +60,10 @@ def make_game(name: str) -> Game:
     for word in words:
         option = {"ghosts": int(word)} if word.isdecimal() else _WORDS.get(word, {word: True})
         if not known.issuperset(option) and not (word == "persistent" and game.parallel):
+            words = [w for w, o in _WORDS.items() if known.issuperset(o)]
+            words += ["a number of ghosts"] if "ghosts" in known else []
             raise InvalidArgument(
-                f"The game {title!r} has no option {word!r}; options are "
-                f"{', '.join(w for w, o in _WORDS.items() if known.issuperset(o))}."
+                f"The game {title!r} has no option {word!r}; options are {', '.join(words)}."
             )
         options.update({k: v for k, v in option.items() if k in known})
     return game(**options)

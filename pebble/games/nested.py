@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterable, Iterator
 
 from pebble.games.board import Board
-from pebble.games.formulas import line_pebbles
-from pebble.games.lines import knill_strategy
 from pebble.games.moves import Act, Move, place, remove
 
 _MOST_MOVES = 200_000
@@ -50,16 +48,10 @@ def nested_strategy(
     return tuple(moves)
 
 
-def strategies(
-    board: Board, order: Iterable[int], *, deadline: float, pebbles: int
+def nested_strategies(
+    board: Board, order: Iterable[int], *, deadline: float
 ) -> Iterator[tuple[Move, ...]]:
-    """Knill's strategy where the board is a path, else those of all levels until time is up."""
-    n = len(board)
-    if all(reads == ((v - 1,) if v else ()) for v, reads in enumerate(board.preds)):
-        if line_pebbles(n) <= pebbles and board.targets == (n - 1,):
-            yield knill_strategy(n, min(pebbles, n))
-            yield knill_strategy(n, line_pebbles(n))
-        return
+    """The strategies of all levels, until time is up."""
     order = tuple(order)
     for level in range(1, _LEVELS):
         if time.monotonic() > deadline:

@@ -34,7 +34,8 @@ def parse_bench(text: str, *, name: str = "netlist", inverters: bool = False) ->
     Raises
     ------
     GraphError
-        If a line cannot be read, a signal has no driver or two, or the gates form a loop.
+        If a line cannot be read, a signal has no driver or two, the gates form a loop, or there
+        is no gate.
 
     Examples
     --------
@@ -60,6 +61,8 @@ def parse_bench(text: str, *, name: str = "netlist", inverters: bool = False) ->
         gate: list(dict.fromkeys(d for s in signals if (d := driver(s)) is not None))
         for gate, signals in reads.items()
     }
+    if not found:
+        raise GraphError(f"Netlist {name!r} has no gate, so there is nothing to pebble.")
     order = _topological(found, name)
     position = {gate: i for i, gate in enumerate(order)}
     targets = {d for out in outputs if (d := driver(out)) is not None}

@@ -1,4 +1,4 @@
-"""Parallel games: A* over positions, one step placing and removing sets."""
+"""Parallel games in the state search: one step places and removes sets of pebbles."""
 
 from __future__ import annotations
 
@@ -6,80 +6,36 @@ from typing import Any
 
 import numpy as np
 
-from pebble.games.board import Board
+from pebble.games.exploring import Advance, Exploration
 from pebble.games.moves import Step
 from pebble.games.position import Game
 from pebble.games.rules import ParallelBlack
-from pebble.games.search import (
-    GREED,
-    MOST_STATES,
-    Found,
-    drive,
-    enter_first,
-    new_store,
-    path_to,
-    require_small,
-    translate,
-)
-from pebble.games.symmetry import byte_tables
 
 
-def search_steps(
-    game: Game,
-    board: Board,
-    pebbles: int,
-    *,
-    optimal: bool = True,
-    deadline: float | None = None,
-    max_states: int = MOST_STATES,
-) -> Found:
-    """A strategy of least cost for a parallel game, or the proof that there is none.
+def advance_steps(game: Game, rules: Any, tables: Any, images: Any, greed: int) -> Advance:
+    """The inner loop of the search for a parallel game."""
+    from pebble.games import _parallel_kernels as k
+    from pebble.games._rule_kernels import CAPACITY
 
-    See `pebble.games.search.search` for the parameters and what it raises.
-    """
-    require_small(board)
-    from pebble.games import _parallel_kernels as p
-    from pebble.games import _search_kernels as k
-
-    n, black = len(board), isinstance(game, ParallelBlack)
-    _, tables, _ = translate(game, board, pebbles, k)
-    images = byte_tables(board if game.weighted else board.unweighted())
-    counters, store = np.zeros(5, np.int64), new_store(k, 1 << 12)
+    black, cap, n = isinstance(game, ParallelBlack), int(rules[CAPACITY]), len(tables.preds)
     stack, room = np.zeros((2 * n + 2, 2), np.uint64), np.zeros((3, n + 1), np.int64)
-    enter_first(k, store, counters, 0, 0)
 
-    def advance(store: Any, chunk: int) -> int:
+    def advance(store: Any, counters: Any, chunk: int) -> int:
         return int(
-            p.advance_parallel(
-                black,
-                pebbles,
-                n,
-                tables,
-                images,
-                store,
-                counters,
-                stack,
-                room,
-                chunk,
-                1 if optimal else GREED,
+            k.advance_parallel(
+                black, cap, n, tables, images, store, counters, stack, room, chunk, greed
             )
         )
 
-    status, store = drive(k, advance, store, counters, deadline, max_states)
-    states, bound = int(counters[k.STATES]), int(counters[k.BOUND])
-    if status == k.FOUND:
-        steps = _steps(store, int(counters[k.GOAL]), images)
-        return Found(steps, bound, complete=True, states=states)
-    if status == k.EXHAUSTED:
-        return Found(None, infeasible=True, complete=True, states=states)
-    return Found(None, bound, states=states)
+    return advance
 
 
-def _steps(store: Any, goal: int, images: Any) -> tuple[Step, ...]:
+def read_steps(seen: Exploration, images: Any) -> tuple[Step, ...]:
+    """The steps on the way to the goal."""
     steps: list[Step] = []
     here: set[int] = set()
-    for state, _, nodes in path_to(store, goal, images):
-        word = int(store.a[state])
+    for state, _, nodes in seen.path(images):
+        word = int(seen.store.a[state])
         there = {nodes[v] for v in range(word.bit_length()) if word >> v & 1}
         steps.append(Step(tuple(sorted(there - here)), tuple(sorted(here - there))))
         here = there

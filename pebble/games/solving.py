@@ -11,11 +11,12 @@ from pebble.games.answers import Arena, GameResult, judged
 from pebble.games.board import Board
 from pebble.games.downsets import least_spill, search_orders
 from pebble.games.engines import ENGINES, Engine, heuristic_engine, pick
+from pebble.games.exploring import LIMIT, Found
 from pebble.games.floors import floor_of_cost, floor_of_pebbles
 from pebble.games.playing import play
 from pebble.games.position import Game
 from pebble.games.rules import Black, RedBlue
-from pebble.games.search import LIMIT, Found, search
+from pebble.games.search import search
 
 __all__ = ["ENGINES", "GameResult", "least_cost", "least_pebbles", "pareto_front"]
 
@@ -54,6 +55,14 @@ def least_pebbles(
     -------
     GameResult
 
+    Raises
+    ------
+    InvalidArgument
+        If the time limit is not positive or the horizon negative, and for games and boards that
+        the engine does not take.
+    UnknownSolver
+        If there is no such engine.
+
     Examples
     --------
     >>> from pebble.games import Black, make_graph
@@ -62,6 +71,7 @@ def least_pebbles(
     (6, 'optimal')
     """
     began = time.monotonic()
+    _check(time_limit, horizon)
     arena = Arena.of(game, graph, targets)
     game, board = arena.game, arena.board
     name, run = pick(engine, game, board)
@@ -83,6 +93,13 @@ def least_pebbles(
         arena, "pebbles", name, hunt.best, hunt.low, began,
         horizon=hunt.scope, states=hunt.states, message=message,
     )  # fmt: skip
+
+
+def _check(time_limit: float, horizon: int | None) -> None:
+    if not time_limit > 0:
+        raise InvalidArgument(f"The time limit is {time_limit!r}; it must be positive (seconds).")
+    if horizon is not None and horizon < 0:
+        raise InvalidArgument(f"The horizon is {horizon!r}; it must not be negative (moves).")
 
 
 def _everything(game: Game, board: Board) -> int:
@@ -201,6 +218,7 @@ def least_cost(
     25
     """
     began = time.monotonic()
+    _check(time_limit, horizon)
     traffic = isinstance(game, RedBlue)
     arena = Arena.of(game, graph, targets)
     game, board = arena.game, arena.board
@@ -273,6 +291,7 @@ def pareto_front(
     >>> [(r.pebbles, r.cost) for r in pareto_front(make_graph("path:4"), Reversible())]
     [(3, 9), (4, 7)]
     """
+    _check(time_limit, horizon)
     deadline = time.monotonic() + time_limit
     front: list[GameResult] = []
     room: int | None = None

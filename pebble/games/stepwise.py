@@ -13,6 +13,7 @@ from typing import Any
 
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
+from pebble.games.exploring import Found
 from pebble.games.intervals import IntervalModel
 from pebble.games.moves import Act, Move, Step, place, remove
 from pebble.games.position import Game
@@ -25,7 +26,6 @@ from pebble.games.rules import (
     Reversible,
     Spooky,
 )
-from pebble.games.search import Found
 
 
 def solve_steps(
