@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from pebble.solvers._cooling import Cooling, Order, Outcome
     from pebble.solvers._kernels import Net
 
+MANY, HUGE = 300, 1_000
+"""Ops from which few runs find a good arrangement, and from which new ones are hardly worth it."""
+WIDE = 0.02
+"""A gap to the bound that calls for another arrangement."""
 RUNS = 2
 """Cooling runs of a round, whatever the number of threads: it is part of what a seed means."""
 
@@ -277,13 +281,18 @@ class Search:
             trials = min(trials, left // RUNS + (worker < left % RUNS))
         if self.speed:
             trials = min(trials, self._trials_left())
-        n = len(self.problem.graph.ops)
-        fresh = 0.75 if n < 300 else 0.5 if n < 1000 else 0.1
         if self._least_peak:
             return self._lower(rng, trials)
-        if self.best is None or (rng.random() < fresh and (self.rounds or worker)):
+        if self.best is None or (rng.random() < self._fresh() and (self.rounds or worker)):
             return self._from_scratch(rng, trials)
         return self._from_best(rng, trials)
+
+    def _fresh(self) -> float:
+        """How often a run does not begin with the best plan, which a small gap praises."""
+        n = len(self.problem.graph.ops)
+        if n >= HUGE:
+            return 0.1
+        return 0.75 if n < MANY or self.best_value > (1 + WIDE) * self.bound else 0.5
 
     def _lower(self, rng: np.random.Generator, trials: int) -> tuple[Order, Cooling]:
         """A run for a lower peak: aimed below the best known, at the target if that is near."""
@@ -319,6 +328,11 @@ class Search:
         order = self.pool[int(rng.integers(len(self.pool)))]
         if rng.random() < 0.5:
             order = tuple(range(len(self.problem.graph.ops)))
+        if len(self.problem.graph.ops) >= MANY and rng.random() < 0.7:
+            # Where costs and excess weigh about the same: on graphs of many ops few other
+            # settings find a good arrangement before they freeze.
+            hot = 10 ** rng.uniform(-2.5, -1.5)
+            return order, self._cooling(rng, trials, hot, 1e-5, hot * 10 ** rng.uniform(0.7, 1.3))
         hot = 10 ** rng.uniform(-3, -1)
         cold = min(10 ** rng.uniform(-5, -3), hot / 10)
         return order, self._cooling(rng, trials, hot, cold, 10 ** rng.uniform(-1.5, 1))
