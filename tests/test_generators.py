@@ -92,3 +92,17 @@ def test_cost_never_rises_with_the_budget_over_20_budgets(family: str, seed: int
         assert costs[len(costs) - len(found) :] == found, "a plan is never lost again"
         assert all(more <= less for less, more in pairwise(found))
         assert found[-1] == graph.total_cost
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_cost_of_the_portfolio_never_rises_with_the_budget_over_20_budgets(seed: int) -> None:
+    makes = (generators.chain, generators.layered, generators.unet)
+    graph = makes[seed % 3](4 + seed // 3, seed=seed)
+    result = sweep(graph, budgets=20, solvers=("auto",), time_limit=0.5)
+    found = [row.result.objective for row in result.rows]
+    budgets = [row.budget_bytes for row in result.rows]
+    assert len(set(budgets)) >= 15
+    assert budgets == sorted(budgets)
+    assert None not in found, "the least budget is one that a plan was found for"
+    assert all(more <= less for less, more in pairwise(found))
+    assert found[-1] == graph.total_cost < found[0]
