@@ -7,7 +7,8 @@ CM1_fcn8vgg.txt, VGG16_train.txt); they are not part of this project. Each answe
 command line in a process of its own and is replayed here by a walk of its own, not by the referee.
 Each run notes its processor seconds and the load average of the machine: where that is above the
 number of cores, other work took part of the time.
-With --cells, the other cells of an earlier run stay in the results file.
+Cells of earlier runs that were not run now, and those of other time limits, stay in the results
+file.
 CI % = 100 x (cost over all executions / cost of running everything once - 1).
 
 Published: Checkmate MILP and MOCCASIN as in the MOCCASIN paper (ICML 2023), FastSA as in its paper
@@ -112,9 +113,14 @@ def solve(path: Path, budget: int, options: argparse.Namespace, seed: int) -> di
 
 
 def _joined(earlier: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The cells of both runs in the order of `CELLS`, those of now before earlier ones."""
-    by_name = {(cell["graph"], cell["budget"]): cell for cell in (*earlier, *now)}
-    return [by_name[key] for name, budget, *_ in CELLS if (key := (name, budget)) in by_name]
+    """The cells of both runs by time limit in the order of `CELLS`, those of now before others."""
+    order = [(name, budget) for name, budget, *_ in CELLS]
+
+    def key(cell: dict[str, Any]) -> tuple[float, int]:
+        return cell["time_limit"], order.index((cell["graph"], cell["budget"]))
+
+    found = {key(cell): cell for cell in (*earlier, *now)}
+    return [found[k] for k in sorted(found)]
 
 
 def main() -> int:
@@ -149,7 +155,7 @@ def main() -> int:
     header = ["CI %", "Checkmate", "MOCCASIN", "FastSA", "ours (median)", "every seed", "status"]
     print(table(header, rows))
     options.output.parent.mkdir(exist_ok=True)
-    if wanted and options.output.exists():
+    if options.output.exists():
         data = _joined(json.loads(options.output.read_text())["cells"], data)
     facts = {
         "command": " ".join(sys.argv),

@@ -94,7 +94,7 @@ def peers(data: dict[str, Any]) -> str:
 def published(data: dict[str, Any]) -> str:
     """Published graphs."""
     rows = []
-    for cell in [*data["cells"], *data.get("long_cells", [])]:
+    for cell in data["cells"]:
         runs = cell["runs"]
         found = [run["ci"] for run in runs if run["ci"] is not None]
         spent = [run["cpu_seconds"] for run in runs if "cpu_seconds" in run]
