@@ -153,6 +153,13 @@ def _add_optimize(commands: Any) -> None:
     parser.add_argument("--optimizer", default="adamw", help="or 'none' (default: adamw)")
     parser.add_argument("--method", default="full", choices=("full", "lora"))
     parser.add_argument("--lora-rank", type=int, default=8)
+    parser.add_argument(
+        "--outputs", default="all", choices=("all", "loss"),
+        help="loss: the step returns its loss alone, and holds no logits for it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--accumulation-steps", type=int, default=1, metavar="N", help="micro-batches a step"
+    )
     parser.add_argument("--costs", default="auto", help="flops, roofline:<device> (default: auto)")
     parser.add_argument("--output", metavar="FILE", help="where to write the plan")
     _add_solving(parser, time_limit=20.0)
@@ -178,6 +185,8 @@ def _optimize(args: argparse.Namespace) -> int:
         time_limit=args.time_limit,
         costs=args.costs,
         seed=args.seed,
+        outputs=args.outputs,
+        accumulation_steps=args.accumulation_steps,
         display=args.display,
     )
     if args.output:

@@ -167,3 +167,29 @@ def test_fit_prints_checklist_verdicts_and_code(
     status, _, err = run(capsys, "fit", "--model", "llama-9000b")
     assert status == 2
     assert "llama-70b" in err
+
+
+def test_optimize_plans_a_configuration_with_what_the_step_hands_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.json"
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    rest = {"num_attention_heads": 2, "vocab_size": 3000, "max_position_embeddings": 64}
+    kind = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+    config.write_text(json.dumps({**kind, **sizes, **rest}))
+    common = [
+        "optimize", config, "--seq-len", "64", "--dtype", "fp32", "--optimizer", "none",
+        "--accumulation-steps", "2", "--time-limit", "2", "--json",
+    ]  # fmt: skip
+    chunks = {}
+    for outputs in ("all", "loss"):
+        asked = ["--budget-gb", "0.0041", "--outputs", outputs]
+        status, out, _ = run(capsys, *common, *asked)
+        origin = json.loads(out)["origin"]
+        assert (status, origin["outputs"], origin["accumulation_steps"]) == (0, outputs, 2)
+        chunks[outputs] = origin["chunks"]
+    assert chunks["loss"] == 0, "the loss in one piece fits once no logits are handed over"
+    assert chunks["all"] > 1
+    status, _, err = run(capsys, *common, "--budget-gb", "0.0001")
+    assert status != 0
+    assert "0.0001" in err or "100.00 kB" in err
