@@ -80,9 +80,17 @@ def chunks_line(plan: Plan) -> str:
     )
 
 
+def outputs_line(plan: Plan) -> str:
+    """What the caller does not get; empty where that is nothing."""
+    if plan.outputs == "all":
+        return ""
+    return "A planned call returns the loss, and None for every other tensor of the model's output."
+
+
 def plan_text(plan: Plan) -> str:
     """Header, table, breakdown."""
-    parts = [headline(plan), table(*comparison(plan)), memory_line(plan), chunks_line(plan)]
+    lines = (memory_line(plan), outputs_line(plan), chunks_line(plan))
+    parts = [headline(plan), table(*comparison(plan)), *lines]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -95,7 +103,8 @@ def plan_html(plan: Plan) -> str:
     )
     return (
         f"<div><p><b>{escape(headline(plan))}</b></p><table><tr>{head}</tr>{body}</table>"
-        f"<p>{escape(memory_line(plan))}</p><p>{escape(chunks_line(plan))}</p>"
+        f"<p>{escape(memory_line(plan))}</p><p>{escape(outputs_line(plan))}</p>"
+        f"<p>{escape(chunks_line(plan))}</p>"
         f"{_curve(plan)}</div>"
     )
 

@@ -70,6 +70,7 @@ def test_the_planned_step_returns_its_loss_and_exact_gradients(
     budget = step.resident.whole_step_peak((keep + least) // 2)
     plan = pebble.optimize(model, TOKENS, budget_bytes=budget, outputs="loss", time_limit=3)
     assert plan.outputs == "loss"
+    assert "returns the loss, and None for every other tensor" in str(plan)
     assert plan.validate(model).ok
     expected = copy.deepcopy(model)
     expected(TOKENS)["loss"].backward()
