@@ -91,8 +91,8 @@ PATIENCE = 3600.0
 PUBLISHED = {
     "c17": (6, 12), "c432": (44, 859), "c499": (68, 680), "c880": (63, 1260),
 }  # fmt: skip
-"""Fewest pebbles, and the moves with them, of the SAT-based heuristics for spooky and reversible
-pebbling published with the netlists (Quist and Laarman, 2023; two minutes for each query)."""
+"""Fewest pebbles, and the moves with them, that SAT-based heuristics found in two minutes for each
+question: repository spooky-pebble-game of Quist and Laarman (arXiv 2401.10579)."""
 WIDE = 2
 """Moves above the floor up to which CP-SAT confirms or refutes in the black-white games."""
 

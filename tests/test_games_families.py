@@ -395,16 +395,16 @@ def test_stopovers_are_legal(n: int, seed: int, pebbles: int) -> None:
 
 def test_few_pebbles_on_a_board_beyond_exact_search() -> None:
     """Between the two ends: fewer moves than nested cones take, within the pebbles."""
-    board = Board.of(random_layered(100, 5, seed=0))
+    board = Board.of(random_layered(70, 5, seed=0))
     nested = [
         play(Reversible(), board, nested_strategy(board, level, board.targets))
         for level in range(4)
     ]
     room = nested[-1].peak
-    result = least_cost(board, Reversible(), room, engine="heuristic", time_limit=20)
+    result = least_cost(board, Reversible(), room, engine="heuristic", time_limit=3)
     assert result.pebbles is not None and result.pebbles <= room < len(board)
     assert formulas.reversible_moves(board) <= (result.cost or 0) < nested[-1].cost
-    fewest = least_pebbles(board, Reversible(), engine="heuristic", time_limit=20)
+    fewest = least_pebbles(board, Reversible(), engine="heuristic", time_limit=3)
     assert (fewest.pebbles or 0) <= room
 
 

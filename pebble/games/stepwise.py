@@ -153,12 +153,6 @@ class _StepModel:
     def _not_both(self, first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
         self.model.add_bool_or([~literal for literal in (*first, *second)])
 
-    def _at_least(self, moved: list[list[Any]]) -> None:
-        # [Constraint] every node is placed, and what is not there at the end goes again
-        for v in self.nodes:
-            back = self.game.hold and v not in self.board.targets  # type: ignore[attr-defined]
-            self.model.add(sum(moved[t][v] for t in self.times) >= (2 if back else 1))
-
     def _pay(self, grid: list[list[Any]], weight: int = 1, *, sizes: bool = False) -> None:
         each = self.plain.sizes if sizes else self.plain.costs
         for t in self.times:
@@ -210,7 +204,6 @@ class _StepModel:
         self._room(self.on)
         self._one_a_step(change)
         self._sorted(change, self.on)
-        self._at_least(change)
         self._pay(change)
         for t in self.times:
             for v in self.nodes:
