@@ -127,7 +127,7 @@ def _quick(search: Search) -> Answer | None:
     Returns an answer only where one of them proves that nothing fits.
     """
     names = solver_names()
-    for name in ("priced", "greedy", "sqrt", "recompute_all", "chain"):
+    for name in ("priced", "chain", "greedy", "sqrt", "recompute_all"):
         if name not in names or search.done or _within(search, CLOSE):
             continue
         if name == "sqrt" and (search.best is None or len(search.problem.graph.ops) <= LISTED):
