@@ -6,6 +6,7 @@ from math import log
 
 import numpy as np
 
+from pebble.compiling import entry, inner
 from pebble.solvers._kernels import (
     BEST,
     BEST_PEAK,
@@ -21,8 +22,6 @@ from pebble.solvers._kernels import (
     REMOVE,
     SHIFT,
     UNSAVED,
-    _compile,
-    _entry,
     below,
     copy_before,
     empty_from,
@@ -50,7 +49,7 @@ _ROOM = 200
 _NO_LIMIT = 2.0**61
 
 
-@_entry
+@entry
 def lay_out(net, board, order, length):  # type: ignore[no-untyped-def]
     """Set the board to the dense sequence ``order[:length]``, spread evenly. False: no room."""
     slots, most = len(board.slot), board.at.shape[1]
@@ -86,7 +85,7 @@ def lay_out(net, board, order, length):  # type: ignore[no-untyped-def]
     return True
 
 
-@_compile
+@inner
 def _profile(net, board):  # type: ignore[no-untyped-def]
     """Memory from the copies: differences first, then their running sum."""
     slots = len(board.slot)
@@ -112,14 +111,14 @@ def _profile(net, board):  # type: ignore[no-untyped-def]
     set_budget(board, board.number[BUDGET])
 
 
-@_compile
+@inner
 def set_budget(board, budget):  # type: ignore[no-untyped-def]
     """Measure the excess against another budget."""
     board.number[BUDGET] = budget
     measure(board)
 
 
-@_compile
+@inner
 def peak_of(board):  # type: ignore[no-untyped-def]
     peak = 0
     for slot in range(len(board.slot)):
@@ -128,7 +127,7 @@ def peak_of(board):  # type: ignore[no-untyped-def]
     return peak
 
 
-@_entry
+@entry
 def dense(board, order):  # type: ignore[no-untyped-def]
     """Write the sequence into `order`; its length."""
     length = 0
@@ -139,14 +138,14 @@ def dense(board, order):  # type: ignore[no-untyped-def]
     return length
 
 
-@_compile
+@inner
 def spread(net, board):  # type: ignore[no-untyped-def]
     """Space the executions evenly again."""
     length = dense(board, board.spare)
     lay_out(net, board, board.spare, length)
 
 
-@_entry
+@entry
 def record(board):  # type: ignore[no-untyped-def]
     """Keep the present schedule as the best one."""
     board.number[UNSAVED] = 0
@@ -156,7 +155,7 @@ def record(board):  # type: ignore[no-untyped-def]
         board.best[slot] = board.slot[slot]
 
 
-@_entry
+@entry
 def record_peak(board):  # type: ignore[no-untyped-def]
     """The same where the peak is what counts."""
     record(board)
@@ -166,7 +165,7 @@ def record_peak(board):  # type: ignore[no-untyped-def]
 # -- the trials -----------------------------------------------------------------------------------
 
 
-@_compile
+@inner
 def _any_slot(board):  # type: ignore[no-untyped-def]
     slots = len(board.slot)
     slot = below(board, slots)
@@ -177,7 +176,7 @@ def _any_slot(board):  # type: ignore[no-untyped-def]
     return slot
 
 
-@_compile
+@inner
 def try_move(net, board):  # type: ignore[no-untyped-def]
     """Shift one execution: to its producers, to its next reader, nearby, or anywhere allowed."""
     slot = _any_slot(board)
@@ -209,7 +208,7 @@ def try_move(net, board):  # type: ignore[no-untyped-def]
     return True
 
 
-@_compile
+@inner
 def _run_again(net, board, op, before, most_cost):  # type: ignore[no-untyped-def]
     """Run `op` once more in the nearest empty slot in front of `before`; that slot, or -1."""
     most = board.at.shape[1]
@@ -226,7 +225,7 @@ def _run_again(net, board, op, before, most_cost):  # type: ignore[no-untyped-de
     return slot
 
 
-@_compile
+@inner
 def _gap(net, board, value, slot):  # type: ignore[no-untyped-def]
     """Slots between `slot` and what read or made `value` last before it."""
     maker = net.producer[value]
@@ -234,7 +233,7 @@ def _gap(net, board, value, slot):  # type: ignore[no-untyped-def]
     return slot - last_reader(net, board, value, made, slot)
 
 
-@_compile
+@inner
 def try_add(net, board, chain, most_cost):  # type: ignore[no-untyped-def]
     """Compute an input of some execution again right before it.
 
@@ -273,7 +272,7 @@ def try_add(net, board, chain, most_cost):  # type: ignore[no-untyped-def]
     return True
 
 
-@_compile
+@inner
 def _idle(net, board, op, c):  # type: ignore[no-untyped-def]
     """Whether nothing reads execution `c` of `op`, so that it may go."""
     if board.count[op] == 1:
@@ -287,7 +286,7 @@ def _idle(net, board, op, c):  # type: ignore[no-untyped-def]
     return True
 
 
-@_compile
+@inner
 def _drop(net, board, op, c):  # type: ignore[no-untyped-def]
     """Remove execution `c` of `op`, and then what nothing reads any more."""
     done = board.number[LOG]
@@ -305,7 +304,7 @@ def _drop(net, board, op, c):  # type: ignore[no-untyped-def]
                     remove(net, board, maker, copy)
 
 
-@_compile
+@inner
 def try_remove(net, board):  # type: ignore[no-untyped-def]
     """Drop one of several executions of an op."""
     slots = len(board.slot)
@@ -322,7 +321,7 @@ def try_remove(net, board):  # type: ignore[no-untyped-def]
     return False
 
 
-@_entry
+@entry
 def sweep_idle(net, board):  # type: ignore[no-untyped-def]
     """Drop every execution that nothing reads."""
     for op in range(len(net.cost)):
@@ -335,7 +334,7 @@ def sweep_idle(net, board):  # type: ignore[no-untyped-def]
 # -- cooling --------------------------------------------------------------------------------------
 
 
-@_compile
+@inner
 def _adjust(weights, share):  # type: ignore[no-untyped-def]
     """Raise the price of excess while the budget is never met, lower it while it is met often."""
     if share == 0.0:
@@ -344,7 +343,7 @@ def _adjust(weights, share):  # type: ignore[no-untyped-def]
         weights[1] *= 0.95
 
 
-@_compile
+@inner
 def _attempt(net, board, warmth, weights, mix):  # type: ignore[no-untyped-def]
     """One trial; whether it was made and accepted. What it did is in the log."""
     number = board.number
@@ -368,7 +367,7 @@ def _attempt(net, board, warmth, weights, mix):  # type: ignore[no-untyped-def]
     return True
 
 
-@_entry
+@entry
 def anneal_chunk(net, board, first, last, total, heat, weights, mix, drop):  # type: ignore[no-untyped-def]
     """Run the trials `first` to `last` of a cooling run of `total`.
 

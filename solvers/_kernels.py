@@ -9,11 +9,11 @@ undone by another one. The rules are those of the referee.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
+
+from pebble.compiling import inner
 
 EMPTY = -1
 COST, EXCESS, LENGTH, LOG, BEST, FOUND, BEST_PEAK, UNSAVED, BUDGET, SHIFT = range(10)
@@ -80,29 +80,10 @@ class Board(NamedTuple):
     filled: Any
 
 
-_BARE: dict[str, Any] = {"nogil": True, "_nrt": False}
-# Without reference counts: no function here makes an array, and counting those to the board's and
-# the net's, atomically and at each use, took three quarters of the time.
-
-
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile for callers that are compiled themselves."""
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_BARE}
-    return numba.njit(**options)(function)  # type: ignore[no-any-return]
-
-
-def _entry(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile for Python, without its lock; keep the result on disk where that can be."""
-    try:
-        return numba.njit(cache=True, **_BARE)(function)  # type: ignore[no-any-return]
-    except RuntimeError:  # no writable cache directory
-        return numba.njit(**_BARE)(function)  # type: ignore[no-any-return]
-
-
 # -- random numbers: the state belongs to the board, so that threads do not share it ------------
 
 
-@_compile
+@inner
 def draw(board):  # type: ignore[no-untyped-def]
     """A random 62-bit integer (xorshift64*)."""
     x = board.random[0]
@@ -113,13 +94,13 @@ def draw(board):  # type: ignore[no-untyped-def]
     return np.int64((x * np.uint64(2685821657736338717)) >> np.uint64(2))
 
 
-@_compile
+@inner
 def below(board, n):  # type: ignore[no-untyped-def]
     """A random integer in 0 .. n - 1."""
     return ((draw(board) >> 31) * n) >> 31
 
 
-@_compile
+@inner
 def uniform(board):  # type: ignore[no-untyped-def]
     """A random float in (0, 1)."""
     return (float(draw(board) >> 10) + 0.5) * (1.0 / 4503599627370496.0)
@@ -128,7 +109,7 @@ def uniform(board):  # type: ignore[no-untyped-def]
 # -- the memory profile -----------------------------------------------------------------------
 
 
-@_compile
+@inner
 def add_bytes(board, low, high, size):  # type: ignore[no-untyped-def]
     """Add `size` to the memory of the slots `low` to `high`, inclusive; keep EXCESS."""
     if size == 0 or high < low:
@@ -144,7 +125,7 @@ def add_bytes(board, low, high, size):  # type: ignore[no-untyped-def]
     _add_part(board, last, last << shift, high, size)
 
 
-@_compile
+@inner
 def _add_part(board, block, low, high, size):  # type: ignore[no-untyped-def]
     """The same for slots of one block."""
     room = board.number[BUDGET] - board.base[block]
@@ -161,7 +142,7 @@ def _add_part(board, block, low, high, size):  # type: ignore[no-untyped-def]
         board.least[block] += size
 
 
-@_compile
+@inner
 def _add_block(board, block, size):  # type: ignore[no-untyped-def]
     """The same for a whole block: its slots are looked at only if some are near the budget."""
     budget = board.number[BUDGET]
@@ -185,7 +166,7 @@ def _add_block(board, block, size):  # type: ignore[no-untyped-def]
     board.most[block] = most + size
 
 
-@_compile
+@inner
 def occupy(net, board, op, slot):  # type: ignore[no-untyped-def]
     board.taken[slot] = -1
     board.slot[slot] = op
@@ -198,7 +179,7 @@ def occupy(net, board, op, slot):  # type: ignore[no-untyped-def]
     board.number[EXCESS] += max(live - board.number[BUDGET], 0)
 
 
-@_compile
+@inner
 def vacate(net, board, op, slot):  # type: ignore[no-untyped-def]
     block = slot >> board.number[SHIFT]
     live = board.memory[slot] + board.base[block]
@@ -209,7 +190,7 @@ def vacate(net, board, op, slot):  # type: ignore[no-untyped-def]
     board.filled[block] -= 1
 
 
-@_compile
+@inner
 def measure(board):  # type: ignore[no-untyped-def]
     """Excess, and the bounds of the blocks, from the memory of all slots."""
     budget, shift = board.number[BUDGET], board.number[SHIFT]
@@ -231,7 +212,7 @@ def measure(board):  # type: ignore[no-untyped-def]
 # -- where things are ---------------------------------------------------------------------------
 
 
-@_compile
+@inner
 def copy_before(board, op, slot):  # type: ignore[no-untyped-def]
     """Index of the last execution of `op` before `slot`, or -1."""
     c = board.count[op] - 1
@@ -240,7 +221,7 @@ def copy_before(board, op, slot):  # type: ignore[no-untyped-def]
     return c
 
 
-@_compile
+@inner
 def last_reader(net, board, value, low, high):  # type: ignore[no-untyped-def]
     """The last slot in low < slot < high that reads `value`; `low` if none does."""
     best = low
@@ -256,7 +237,7 @@ def last_reader(net, board, value, low, high):  # type: ignore[no-untyped-def]
     return best
 
 
-@_compile
+@inner
 def first_reader(net, board, op):  # type: ignore[no-untyped-def]
     """The first slot that reads any output of `op`, or the number of slots."""
     best = len(board.slot)
@@ -267,7 +248,7 @@ def first_reader(net, board, op):  # type: ignore[no-untyped-def]
     return best
 
 
-@_compile
+@inner
 def next_reader(net, board, op, slot):  # type: ignore[no-untyped-def]
     """The first slot after `slot` that reads any output of `op`, or the number of slots."""
     best = len(board.slot)
@@ -283,7 +264,7 @@ def next_reader(net, board, op, slot):  # type: ignore[no-untyped-def]
     return best
 
 
-@_compile
+@inner
 def inputs_ready(net, board, op):  # type: ignore[no-untyped-def]
     """The first slot before which all inputs of `op` have been made once, less one."""
     ready = -1
@@ -292,7 +273,7 @@ def inputs_ready(net, board, op):  # type: ignore[no-untyped-def]
     return ready
 
 
-@_compile
+@inner
 def empty_from(board, start, stop, step):  # type: ignore[no-untyped-def]
     """The first empty slot of range(start, stop, step), or -1; looks at 48 slots."""
     slot, left = start, 48
@@ -307,7 +288,7 @@ def empty_from(board, start, stop, step):  # type: ignore[no-untyped-def]
 # -- reads --------------------------------------------------------------------------------------
 
 
-@_compile
+@inner
 def begin_read(net, board, value, slot):  # type: ignore[no-untyped-def]
     if net.pinned[value]:
         return
@@ -318,7 +299,7 @@ def begin_read(net, board, value, slot):  # type: ignore[no-untyped-def]
         board.end[value, c] = slot
 
 
-@_compile
+@inner
 def cease_read(net, board, value, slot):  # type: ignore[no-untyped-def]
     if net.pinned[value]:
         return
@@ -333,7 +314,7 @@ def cease_read(net, board, value, slot):  # type: ignore[no-untyped-def]
 # -- the three primitives -----------------------------------------------------------------------
 
 
-@_compile
+@inner
 def insert(net, board, op, slot):  # type: ignore[no-untyped-def]
     """Run `op`, which runs elsewhere already, in the empty `slot` too."""
     count = board.count[op]
@@ -365,7 +346,7 @@ def insert(net, board, op, slot):  # type: ignore[no-untyped-def]
     board.number[LENGTH] += 1
 
 
-@_compile
+@inner
 def remove(net, board, op, c):  # type: ignore[no-untyped-def]
     """Drop execution `c` of `op`. The first one may go only if nothing reads it."""
     slot = board.at[op, c]
@@ -394,7 +375,7 @@ def remove(net, board, op, c):  # type: ignore[no-untyped-def]
     board.number[LENGTH] -= 1
 
 
-@_compile
+@inner
 def move_read(net, board, value, old, new):  # type: ignore[no-untyped-def]
     """A reader of `value` goes from slot `old` to slot `new`."""
     if net.pinned[value]:
@@ -415,7 +396,7 @@ def move_read(net, board, value, old, new):  # type: ignore[no-untyped-def]
         board.end[value, c] = other
 
 
-@_compile
+@inner
 def move_copy(net, board, op, value, c, old, new):  # type: ignore[no-untyped-def]
     """Execution `c` of the producer of `value` has gone from slot `old` to slot `new`."""
     size = net.size[value]
@@ -448,7 +429,7 @@ def move_copy(net, board, op, value, c, old, new):  # type: ignore[no-untyped-de
     board.end[value, c] = late
 
 
-@_compile
+@inner
 def move(net, board, op, c, new):  # type: ignore[no-untyped-def]
     """Shift execution `c` of `op` to the empty slot `new`, within the bounds of `window`."""
     old = board.at[op, c]
@@ -470,7 +451,7 @@ def move(net, board, op, c, new):  # type: ignore[no-untyped-def]
             add_bytes(board, old, new - 1, -net.size[value])
 
 
-@_compile
+@inner
 def window(net, board, op, c):  # type: ignore[no-untyped-def]
     """The slots strictly between which execution `c` of `op` may lie."""
     low = inputs_ready(net, board, op)
@@ -487,7 +468,7 @@ def window(net, board, op, c):  # type: ignore[no-untyped-def]
 # -- trials: primitives that can be taken back --------------------------------------------------
 
 
-@_compile
+@inner
 def note(board, kind, op, slot):  # type: ignore[no-untyped-def]
     k = board.number[LOG]
     board.undo[k, 0] = kind
@@ -496,7 +477,7 @@ def note(board, kind, op, slot):  # type: ignore[no-untyped-def]
     board.number[LOG] = k + 1
 
 
-@_compile
+@inner
 def take_back(net, board):  # type: ignore[no-untyped-def]
     """Undo the trial."""
     for k in range(board.number[LOG] - 1, -1, -1):

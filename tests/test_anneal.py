@@ -10,6 +10,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from pebble import compiling
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph, Op, Value
 from pebble.problem import Objective, Problem
@@ -152,15 +153,15 @@ def test_a_first_compilation_does_not_outlast_the_time_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ready = threading.Event()
-    compiling = threading.Thread(target=ready.wait, daemon=True)
-    compiling.start()
-    monkeypatch.setattr(anneal, "_compiling", [compiling])
+    busy = threading.Thread(target=ready.wait, daemon=True)
+    busy.start()
+    monkeypatch.setattr(anneal, "_compiling", [busy])
     began = time.perf_counter()
     result = solve(Problem(training_chain(4), 8), "anneal", time_limit=0.3)
     assert time.perf_counter() - began < 2
     assert result.schedule is None or len(result.schedule) == 8
     ready.set()
-    compiling.join()
+    busy.join()
     assert anneal.compiled(0.0)
 
 
@@ -170,5 +171,5 @@ def test_without_a_cache_directory_it_still_compiles(monkeypatch: pytest.MonkeyP
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: function
 
-    monkeypatch.setattr(_kernels.numba, "njit", njit)
-    assert _kernels._entry(len)([0]) == 1
+    monkeypatch.setattr(compiling.numba, "njit", njit)
+    assert compiling.entry(len)([0]) == 1

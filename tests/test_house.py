@@ -53,14 +53,14 @@ def test_imports_flow_one_way(path: Path) -> None:
         assert not uses(path, "torch", top_level_only=True)
     if not (is_solver(path) or "games" in path.parts or path.stem == "cli"):
         assert not uses(path, "ortools"), "ortools belongs to the solvers"
-        assert not uses(path, "numba"), "numba belongs to the solvers"
     if path.stem != "plotting":
         assert not uses(path, "matplotlib"), "matplotlib belongs to plotting"
-    for heavy in ("ortools", "numba", "matplotlib"):
-        kernels = heavy == "numba" and ("kernel" in path.stem or path.stem.startswith("_"))
+    assert path.stem == "compiling" or not uses(path, "numba"), "compiling is the way to numba"
+    for heavy in ("ortools", "pebble.compiling", "matplotlib"):
+        kernels = heavy == "pebble.compiling" and path.stem.startswith("_")
         assert kernels or not uses(path, heavy, top_level_only=True), f"import {heavy} late"
     if is_solver(path):
-        allowed = {f"pebble.{room}" for room in CORE} | {"pebble.solvers"}
+        allowed = {f"pebble.{room}" for room in CORE} | {"pebble.solvers", "pebble.compiling"}
         foreign = {
             name
             for name in imported(path)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pebble.games._compiling import entry, inner
+from pebble.compiling import entry, inner
 from pebble.games._store_kernels import (
     BOUND,
     EXHAUSTED,

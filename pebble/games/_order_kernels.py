@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pebble.games._compiling import entry, entry_with_arrays, inner
+from pebble.compiling import entry, entry_with_arrays, inner
 from pebble.games._rule_kernels import LOAD, PLACE, REMOVE, STORE
 
 PEAK, TRANSFERS = 0, 1

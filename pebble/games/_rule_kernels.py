@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pebble.games._compiling import inner
+from pebble.compiling import inner
 from pebble.games._words import ONE, ZERO, absent, closure, lowest, total
 
 BLACK, REVERSIBLE, BLACK_WHITE, SPOOKY, RED_BLUE = range(5)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pebble.games._compiling import entry
+from pebble.compiling import entry
 from pebble.games._rule_kernels import Tables, estimate, expand, reached
 from pebble.games._store_kernels import (
     BOUND,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pebble.games._compiling import entry, inner
+from pebble.compiling import entry, inner
 from pebble.games._words import ONE
 
 RUNNING, FOUND, EXHAUSTED, FULL = range(4)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pebble.games._compiling import inner
+from pebble.compiling import inner
 
 ONE = np.uint64(1)
 ZERO = np.uint64(0)

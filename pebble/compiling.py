@@ -1,4 +1,4 @@
-"""How the kernels of the games are compiled.
+"""How kernels are compiled.
 
 Numba looks for changes in the file of an entry only: whoever edits an inner kernel of another file
 removes the entries' ``*.nbi`` from ``__pycache__``.
@@ -12,8 +12,8 @@ from typing import Any
 import numba
 
 _BARE: dict[str, Any] = {"nogil": True, "_nrt": False}
-# Without reference counts: no kernel makes an array, and counting those to the arrays of a store
-# at each use takes longer than the work itself.
+# Without reference counts: no kernel makes an array, and counting those to the arrays that it is
+# given, atomically and at each use, takes longer than the work itself.
 
 
 def inner(function: Callable[..., Any]) -> Callable[..., Any]:
