@@ -88,7 +88,7 @@ def main() -> int:
         "command": "python benchmarks/annealing.py",
         "date": str(date.today()),
         "machine": f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}",
-        "note": "One thread; other programs were using the machine at the same time.",
+        "note": "One thread.",
     }
     args.output.parent.mkdir(exist_ok=True)
     args.output.write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")

@@ -138,9 +138,10 @@ def scale(data: dict[str, Any]) -> str:
     s = data["summary"]
     facts = (
         f"Mean extra compute {percent(s['overhead_mean_50'])} at 50 % of the activation peak and "
-        f"{percent(s['overhead_mean_25'])} at 25 % (where 25 % is above the floor), "
-        f"{percent(s['gap_mean_50'])} and {percent(s['gap_mean_25'])} of a step above the proved "
-        f"bound on average. Planning takes {s['planning_mean']:.1f} s on average and "
+        f"{percent(s['overhead_mean_25'])} at 25 % (where 25 % is above the floor). No schedule in "
+        f"any order can have less than {percent(s['bound_mean_50'])} and "
+        f"{percent(s['bound_mean_25'])} on average: that is proved. Planning takes "
+        f"{s['planning_mean']:.1f} s on average and "
         f"{s['planning_most']:.1f} s at most; {s['rss_mb_most']} MB at most."
     )
     return (
