@@ -98,7 +98,7 @@ WIDE = 2
 
 
 def row(*cells: Any) -> None:
-    widths = (24, 18, 11, 7, 10, 10, 10)
+    widths = (24, 18, 11, 7, 10, 10, 10, 10)
     print("  ".join(f"{cell!s:<{width}}" for cell, width in zip(cells, widths)), flush=True)
 
 
