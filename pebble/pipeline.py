@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pebble")
 ChunkedLoss = Literal["auto", False] | int
+_LARGE_OUTPUTS = 0.02
+"""Share of the least budget from which outputs beside the loss are worth a word."""
 
 
 def optimize(
@@ -339,12 +341,16 @@ def _infeasible(step: Step, search: _Search) -> InfeasibleBudget:
             text = f"{text} ({result.message})"
     else:
         chunks = step.origin.get("chunks")
+        asked, known = gigabytes(budget), gigabytes(least)
+        if asked == known:
+            asked, known = f"{budget:,} bytes", f"{least:,} bytes"
         text = (
-            f"{gigabytes(budget)} is below the least budget known for this model"
+            f"{asked} is below the least budget known for this model"
             f"{f' even with its loss in {chunks} chunks' if chunks else ''}, "
-            f"{gigabytes(least)}: {_made_of(step, schedule)}. Try "
-            f"{_chunks_would_help(step, schedule)}a smaller micro-batch, a "
-            f"leaner optimizer, frozen parameters (LoRA), or budget_gb={_round_up(least)}."
+            f"{known}: {_made_of(step, schedule)}. Try "
+            f"{_chunks_would_help(step, schedule)}{_loss_alone_would_help(step, least)}a smaller "
+            "micro-batch, a leaner optimizer, frozen parameters (LoRA), or "
+            f"budget_gb={_round_up(least)}."
         )
     return InfeasibleBudget(text, budget_bytes=budget, least_bytes=least)
 
@@ -365,6 +371,19 @@ def _chunks_would_help(step: Step, schedule: Schedule) -> str:
     return "chunked_loss='auto', " if any(node in region.forms for node in nodes) else ""
 
 
+def _loss_alone_would_help(step: Step, least: int) -> str:
+    """The advice to hand over the loss alone, where the other outputs are large."""
+    from pebble.slots import OutputKind
+
+    captured, values = step.captured, step.captured.graph.values
+    if captured.loss is not None or captured.loss_only:
+        return ""
+    plain = [o.node for o in captured.outputs if o.kind is OutputKind.PLAIN]
+    handed = {captured.value_of[node] for node in plain if node in captured.value_of}
+    held = sum(values[v].size for v in handed if not values[v].external)
+    return "outputs='loss', " if held > _LARGE_OUTPUTS * least else ""
+
+
 def _made_of(step: Step, schedule: Schedule) -> str:
     resident, trace = step.resident, simulate(step.graph, schedule)
     parts = dict(resident.kinds)
@@ -380,7 +399,8 @@ def _made_of(step: Step, schedule: Schedule) -> str:
 
 
 def _round_up(size: int) -> float:
-    unit = 10**6 if size < 10**9 else 10**7
+    """In GB with four digits, never less."""
+    unit = 10 ** max(len(str(size)) - 4, 0)
     return -(-size // unit) * unit / 1e9
 
 

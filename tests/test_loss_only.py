@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import pebble
-from pebble.errors import InvalidArgument
+from pebble.errors import InfeasibleBudget, InvalidArgument
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
@@ -108,6 +108,14 @@ def test_more_samples_fit(model: Language) -> None:
         for outputs in ("all", "loss")
     }  # fmt: skip
     assert sizes["loss"] > sizes["all"] > 0
+
+
+def test_a_budget_too_small_says_so(model: Language) -> None:
+    with pytest.raises(InfeasibleBudget, match=r"outputs='loss', .*budget_gb=0\.00\d{4}\.") as told:
+        pebble.optimize(model, TOKENS, budget_bytes=10**6, chunked_loss=False, time_limit=1)
+    least = told.value.least_bytes
+    with pytest.raises(InfeasibleBudget, match=f"{least - 1:,} bytes is below .* {least:,} bytes"):
+        pebble.optimize(model, TOKENS, budget_bytes=least - 1, chunked_loss=False, time_limit=1)
 
 
 @pytest.mark.parametrize(
