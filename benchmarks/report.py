@@ -119,7 +119,7 @@ def scale(data: dict[str, Any]) -> str:
     """Planning of large graphs."""
     rows = []
     for result in data["models"]:
-        for row in result["rows"]:
+        for row in result.get("rows", []):
             rows.append(
                 [
                     result["model"],
@@ -144,6 +144,9 @@ def scale(data: dict[str, Any]) -> str:
         f"{s['planning_mean']:.1f} s on average and "
         f"{s['planning_most']:.1f} s at most; {s['rss_mb_most']} MB at most."
     )
+    failed = [f"{r['model']}: {r['error']}" for r in data["models"] if "error" in r]
+    if failed:
+        facts = f"{facts} Not captured: {'; '.join(failed)}"
     return (
         f"`{data['command']}` ({data['date']}; {data['machine']}). {data['note']} Budgets are "
         f"parts of the activation peak, costs the roofline of an {data['device_of_costs']}."

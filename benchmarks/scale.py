@@ -30,6 +30,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -190,7 +191,8 @@ def child(*arguments: str, **environment: str) -> dict[str, Any]:
         command, capture_output=True, text=True, env={**os.environ, **environment}, check=False
     )
     if done.returncode:
-        return {"error": (done.stderr.strip().splitlines() or ["?"])[-1]}
+        last = (done.stderr.strip().splitlines() or ["?"])[-1]
+        return {"error": re.sub(r"\S*/site-packages/", "", last)}
     data: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return data
 
