@@ -400,7 +400,7 @@ def _made_of(step: Step, schedule: Schedule) -> str:
 
 def _round_up(size: int) -> float:
     """In GB with four digits, never less."""
-    unit = 10 ** max(len(str(size)) - 4, 0)
+    unit: int = 10 ** max(len(str(size)) - 4, 0)
     return -(-size // unit) * unit / 1e9
 
 
