@@ -280,21 +280,44 @@ def games(data: dict[str, Any]) -> str:
             "-" if row["value"] is None else str(row["value"]),
             "-" if row["bound"] is None else str(row["bound"]),
             seconds(row["seconds"]),
+            seconds(row["processor"]),
         ]
         for row in data["reach"]["rows"]
     ]
     header = ["engine", "question", "game", "graph", "nodes", "given", "status", "value", "bound",
-              "s"]  # fmt: skip
+              "s", "of processor"]  # fmt: skip
     agree = "; ".join(
         f"{row['game']}: {row['points']} points of {row['graphs']} graphs of {row['nodes']} nodes"
         + (f", {row['refuted_only']} only refuted near the floor" if row["refuted_only"] else "")
         for row in data["agree"]["rows"]
     )
-    return (
+    played = data["play"]["rows"][-1]
+    intro = (
         f"`python benchmarks/games.py` ({data['reach']['date']}; load average of the machine "
-        f"{data['reach']['load']}, limit {data['reach']['limit_seconds']:.0f} s each). Engines "
-        f"agree on: {agree}.\n\n" + markdown(header, rows)
+        f"{data['reach']['load']}, limit {data['reach']['limit_seconds']:.0f} s each). A strategy "
+        f"of a million moves is checked in {played['million_seconds']:.2f} s. Engines agree on: "
+        f"{agree}."
     )
+    return "\n\n".join([intro, netlists(data["netlists"]["rows"]), markdown(header, rows)])
+
+
+def netlists(rows: list[dict[str, Any]]) -> str:
+    """Logic netlists under the reversible game, beside the published figures."""
+    body = [
+        [
+            row["netlist"],
+            str(row["nodes"]),
+            f"{row['pebbles']} / {row['moves']}",
+            f"{row['published_pebbles']} / {row['published_moves']}",
+            f"{row['published_pebbles']} / {row['moves_with_these']}",
+            f"{row['fewest_pebbles']} / {row['their_moves']}",
+        ]
+        for row in rows
+    ]
+    header = ["netlist (pebbles / moves)", "gates", "fewest moves there are",
+              "published fewest pebbles", "ours with these pebbles",
+              "our fewest pebbles"]  # fmt: skip
+    return markdown(header, body)
 
 
 SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
