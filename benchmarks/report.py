@@ -288,7 +288,6 @@ def games(data: dict[str, Any]) -> str:
               "s", "of processor"]  # fmt: skip
     agree = "; ".join(
         f"{row['game']}: {row['points']} points of {row['graphs']} graphs of {row['nodes']} nodes"
-        + (f", {row['refuted_only']} only refuted near the floor" if row["refuted_only"] else "")
         for row in data["agree"]["rows"]
     )
     played = data["play"]["rows"][-1]

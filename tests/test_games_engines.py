@@ -74,6 +74,47 @@ def test_cpsat_confirms_the_front_of_the_state_search(name: str) -> None:
         assert fewer.status is Status.INFEASIBLE
 
 
+@pytest.mark.parametrize(
+    ("name", "density", "seed", "pebbles", "moves"),
+    [
+        ("black-white/visit", 0.6, 152, 4, 42),
+        ("black-white/visit", 0.4, 174, 4, 38),
+        ("black-white/persistent", 0.4, 461, 4, 30),
+        ("black-white/persistent", 0.25, 396, 4, 27),
+    ],
+)
+def test_cpsat_confirms_black_white_far_above_the_floor(
+    name: str, density: float, seed: int, pebbles: int, moves: int
+) -> None:
+    """Ten nodes that take up to twice the moves that any strategy takes."""
+    game, board = make_game(name), Board.of(random_dag(10, density, seed=seed))
+    assert least_cost(board, game, pebbles).cost == moves
+    for slack in (0, 3):
+        twin = least_cost(board, game, pebbles, engine="cpsat", horizon=moves + slack)
+        assert (twin.cost, twin.lower_bound) == (moves, moves)
+    fewer = least_cost(board, game, pebbles, engine="cpsat", horizon=moves - 1)
+    assert fewer.status is Status.INFEASIBLE
+
+
+@pytest.mark.parametrize("name", ["black-white/visit", "black-white/persistent"])
+def test_cpsat_plays_black_white_with_weights_and_inner_targets(name: str) -> None:
+    """Weighted pebbles and moves; a target may be read by others; pebbles to spare, or too few."""
+    game = make_game(f"{name}/weighted")
+    for number in range(20):
+        board = random_board(game, number + 500, 3, 6)
+        inner = Board.of(board, (len(board) // 2, len(board) - 1))
+        for case in (board, inner):
+            fewest = least_pebbles(case, game).pebbles
+            assert fewest is not None
+            for pebbles in (fewest, fewest + 2):
+                best = least_cost(case, game, pebbles)
+                moves = steps_of(game, best.strategy)
+                twin = least_cost(case, game, pebbles, engine="cpsat", horizon=moves + 2)
+                assert (twin.cost, twin.lower_bound) == (best.cost, best.cost)
+            fewer = least_cost(case, game, fewest - 1, engine="cpsat", horizon=moves)
+            assert fewer.status is Status.INFEASIBLE
+
+
 # -- exhaustive search, written from the rules alone ---------------------------------------------
 
 State = tuple[frozenset[int], frozenset[int], frozenset[int]]

@@ -14,7 +14,7 @@ from typing import Any
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
 from pebble.games.exploring import Found
-from pebble.games.intervals import IntervalModel
+from pebble.games.guesses import GuessModel
 from pebble.games.moves import Act, Move, Step, place, remove
 from pebble.games.position import Game
 from pebble.games.rules import (
@@ -53,7 +53,7 @@ def solve_steps(
     """
     oneshot = isinstance(game, Black) and not game.recompute
     steps = len(board) if oneshot else 3 * len(board) if horizon is None else horizon
-    whole = IntervalModel if isinstance(game, BlackWhite) else _StepModel
+    whole = GuessModel if isinstance(game, BlackWhite) else _StepModel
     model: Any = whole(game, board, pebbles, steps)  # type: ignore[arg-type]
     solver = model.cp.CpSolver()
     solver.parameters.num_workers = 1
