@@ -123,21 +123,26 @@ class GuessModel:
         preds, succs = self.board.preds[v], self.board.succs[v]
         put, gone, white, either = self.put, self.gone, self.white, self.model.add_bool_or
         # [Constraint] a pebble that can come black does
+        # (else take it black: it may go whenever it went, and one pebble less is white)
         either([~put[t][v], ~white[t][v], *(~self.on[t - 1][u] for u in preds)])
         if not succs and v not in self.hold:
-            # [Constraint] what nothing reads comes once, black (when it could go white), and goes
+            # [Constraint] what nothing reads comes once, black, and goes at once
+            # (one visit is enough; if it came white, let it come and go where it was lifted, where
+            # all that it reads is there and its room is free: nothing else goes later for it)
             self.model.add_implication(put[t][v], gone[t][v])
             self.model.add_implication(put[t][v], self.black_put[t][v])
             self.model.add_at_most_one([put[s][v] for s in self.times[:t]])
         else:
             # [Constraint] a pebble goes at once when it has been of use for the last time, a white
             # one when its last predecessor comes
+            # (else it could go a step earlier; in the step in which it came, it was for nothing)
             uses = [x for w in succs for x in (self.black_put[t][w], self.lifted[t][w])]
             either([~gone[t][v], white[t][v], *uses])
             either([~gone[t][v], *uses, *(put[t][u] for u in preds)])
         if t < self.last:
             for w in self.nodes[:v]:
                 # [Constraint] placements without a removal between them are in the nodes' order
+                # (else swap them: w reads no later node v, and v could come without w)
                 either([~put[t][v], ~put[t + 1][w], self.some_gone[t]])
 
     def strategy(self, value: Any, number: Any) -> tuple[Move, ...]:
