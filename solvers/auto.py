@@ -21,8 +21,10 @@ from pebble.solvers.anneal import Search
 from pebble.solvers.crossing import crossing_bound
 from pebble.solvers.engines import Halt
 from pebble.solvers.exhaustive import exhaust
+from pebble.solvers.filling import filled
 from pebble.solvers.minpeak import squeeze
 from pebble.solvers.ordering import lean_schedules
+from pebble.solvers.repairing import Repair
 from pebble.solvers.unmoved import cheapest_in_order
 
 ORDERS = ("free", "fixed")
@@ -131,8 +133,7 @@ def _quick(search: Search) -> Answer | None:
         if name not in names or search.done or _within(search, CLOSE):
             continue
         if name == "sqrt" and (search.best is None or len(search.problem.graph.ops) <= LISTED):
-            for schedule in lean_schedules(search.problem):
-                search.offer(schedule.order, "list scheduling")
+            _lean(search)
         left = search.deadline - time.perf_counter()
         part = 0.6 if name == "priced" else 0.2
         share = min(left, max(part * left, 3.0))
@@ -142,6 +143,20 @@ def _quick(search: Search) -> Answer | None:
         if answer is not None and answer.infeasible and answer.scope == FREE_ORDER:
             return answer
     return None
+
+
+def _lean(search: Search) -> None:
+    """List schedules; repaired where none fits."""
+    schedules = list(lean_schedules(search.problem))
+    for schedule in schedules:
+        search.offer(schedule.order, "list scheduling")
+    repair = Repair(search.problem)
+    for schedule in schedules:
+        if search.best is not None or time.perf_counter() > search.deadline:
+            break
+        fitting = repair.fit(schedule)
+        if fitting is not None:
+            search.offer(filled(search.problem, fitting).order, "list scheduling")
 
 
 def _within(search: Search, gap: float) -> bool:
@@ -222,6 +237,7 @@ def _improve(search: Search, threads: int, floor: _Floor) -> Answer:
     """Anneal in rounds; the exact solver beside it where the graph is small."""
     n = len(search.problem.graph.ops)
     search.run(rounds=2, threads=threads)
+    _fill(search)
     floor.collect()
     small = n <= EXACT_OPS and "ilp" in solver_names()
     exact = _Exact(search) if small and not search.done else None
@@ -230,6 +246,7 @@ def _improve(search: Search, threads: int, floor: _Floor) -> Answer:
     while not search.done and time.perf_counter() < search.deadline and not floor.impossible:
         busy = exact is not None and exact.busy
         search.run(rounds=1, threads=max(1, threads - busy))
+        _fill(search)
         floor.collect()
         if exact is not None:
             exact.collect()
@@ -240,6 +257,14 @@ def _improve(search: Search, threads: int, floor: _Floor) -> Answer:
         elif search.trials - trials > max(patience, 2 * trials) and not busy:
             break  # nothing has come of more trials than it took to get here, twice over
     return search.answer() if exact is None else exact.answer()
+
+
+def _fill(search: Search) -> None:
+    """Keep what there is room for: a random search comes to that last."""
+    if search.best is not None and not search.done:
+        order = filled(search.problem, Schedule(search.best)).order
+        if len(order) < len(search.best):
+            search.offer(order, "filling")
 
 
 class _Exact:

@@ -16,14 +16,17 @@ from pebble.solver import Answer, Progress, register
 from pebble.solvers.bounding import cost_bound
 from pebble.solvers.candidates import Incumbent
 from pebble.solvers.cuts import BoolArray, Choice, MemoryPrice
+from pebble.solvers.filling import filled
 from pebble.solvers.once import RecomputeOnce, crossing_bytes
+from pebble.solvers.repairing import Repair
 from pebble.solvers.sqrt import choose_borders, crossers
-from pebble.solvers.trimming import trimmed
 
 SEGMENTS = (1, 8, 5, 10, 3, 16, 32)
 """Numbers of segments whose borders are saved in any case, the most promising first."""
 CLOSE = 0.0005
 """A gap that is good enough."""
+REPAIRS = 16
+"""Near misses that are repaired where the price alone comes to no good plan."""
 _PROBES = 12
 
 
@@ -34,13 +37,15 @@ def priced(
     time_limit: float = 60.0,
     report: Callable[[Progress], None] | None = None,
 ) -> Answer:
-    """The cheapest schedule that recomputes each op at most once, as far as one price tells.
+    """The cheapest schedule around those that recompute each op at most once, by one price.
 
     At a price for memory a minimum cut says what to recompute (see `MemoryPrice`). The price at
     which the schedule just fits the budget is found by bisection, between the two choices on both
     sides of it a mixture is found in the same way, op by op. All this within segments between
     saved borders, for several numbers of segments: `greedy` in depth at one budget, where that one
-    goes over all budgets at once. Tens of replays in all, whatever the size of the graph.
+    goes over all budgets at once. Tens of replays in all, whatever the size of the graph. What fits
+    is filled up (see `filled`); where the gap stays open, near misses are repaired (see `Repair`),
+    which computes some ops more than twice.
 
     The bisection trusts that a dearer choice takes less memory. Where it does not, a larger budget
     may cost more: hand on the plans of smaller ones, as sweeps do. The bound holds for any order
@@ -53,8 +58,13 @@ def priced(
     search = _Bisection(problem, best, time_limit)
     for keep in search.segmentations():
         search.descend(keep)
+        search.fill()
         if search.late or search.bound is None or search.close:
             break
+        if not best.fits:
+            search.repair(1)
+    if search.bound is not None and not search.close:
+        search.repair(REPAIRS)
     if search.bound is None:
         message = "What one moment must hold exceeds the budget, in any order."
         return replace(best.answer(message), infeasible=True)
@@ -70,6 +80,7 @@ class _Bisection:
         self.network = MemoryPrice(self.recompute, problem.may_repeat)
         self._deadline = time.perf_counter() + time_limit
         self._known: dict[bytes, bool] = {}
+        self._misses: dict[tuple[int, int], Schedule] = {}
 
     @property
     def late(self) -> bool:
@@ -109,10 +120,26 @@ class _Bisection:
             trace = simulate(self.problem, schedule)
             self.best.offer(schedule, trace)
             self._known[key] = trace.peak <= self.problem.budget
-            if self._known[key]:
-                for variant in trimmed(self.problem, schedule, trace, 1):
-                    self.best.offer(variant)
+            if not self._known[key]:
+                self._misses[trace.peak, trace.cost] = schedule
         return self._known[key]
+
+    def fill(self) -> None:
+        """Keep what there is room for beside the incumbent."""
+        if self.best.fits and self.best.schedule is not None:
+            self.best.offer(filled(self.problem, self.best.schedule))
+
+    def repair(self, most: int) -> None:
+        """Repair the nearest of the misses, at most so many; each only once."""
+        repair = Repair(self.problem)
+        for miss in sorted(self._misses)[:most]:
+            schedule = self._misses.pop(miss)
+            if self.late or (self.best.fits and miss[1] >= self.best.cost):
+                continue
+            for far in (0.0, 0.5):
+                fitting = repair.fit(schedule, far)
+                if fitting is not None:
+                    self.best.offer(filled(self.problem, fitting))
 
     def descend(self, keep: BoolArray) -> None:
         """From both ends of the price to the two choices next to the budget, then between them."""
@@ -121,7 +148,7 @@ class _Bisection:
             return
         if not self.fits(high.again):
             # Recomputing nearly everything may take more memory than it frees.
-            found = None if self.bound is None else self._any_fit(low, high, keep)
+            found = self._any_fit(low, high, keep)
             if found is None:
                 return
             low, high = found
