@@ -115,7 +115,7 @@ CONFIGURATIONS: Mapping[str, Configuration] = {
         hidden_size=768, intermediate_size=3072, num_attention_heads=12, num_hidden_layers=12,
     ),
     "deberta-v3-base": _model(
-        "deberta-v2", "DebertaV2ForSequenceClassification", run={"batch": 16, "length": 512},
+        "deberta-v2", "DebertaV2ForTokenClassification", run={"batch": 16, "length": 512},
         hidden_size=768, intermediate_size=3072, num_attention_heads=12, num_hidden_layers=12,
         relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=256,
         max_relative_positions=-1, share_att_key=True, norm_rel_ebd="layer_norm",

@@ -115,6 +115,12 @@ def published(data: dict[str, Any]) -> str:
     return f"`{data['command']}` ({data['date']}). {note}\n\n{markdown(header, rows)}"
 
 
+HANDED_OVER = {
+    "loss": "The step hands over its loss and the gradients.",
+    "all": "The step hands over all that the model returns, such as logits, which stay in memory.",
+}
+
+
 def scale(data: dict[str, Any]) -> str:
     """Planning of large graphs."""
     rows = []
@@ -149,7 +155,8 @@ def scale(data: dict[str, Any]) -> str:
         facts = f"{facts} Not captured: {'; '.join(failed)}"
     return (
         f"`{data['command']}` ({data['date']}; {data['machine']}). {data['note']} Budgets are "
-        f"parts of the activation peak, costs the roofline of an {data['device_of_costs']}."
+        f"parts of the activation peak, costs the roofline of an {data['device_of_costs']}. "
+        f"{HANDED_OVER[data['outputs']]}"
         f"\n\n{facts}\n\n{markdown(header, rows)}"
     )
 
@@ -324,6 +331,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("peers", "Beside peers", peers),
     ("published", "Published graphs", published),
     ("scale", "Planning at scale", scale),
+    ("scale_all_outputs", "Planning at scale, with the logits handed over", scale),
     ("annealing", "Speed of the annealer", annealing),
     ("memory_model", "Whole steps with an optimizer", memory_model),
     ("batch_size", "Largest batches", batch_size),

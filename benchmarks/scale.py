@@ -1,12 +1,16 @@
 """Planning at scale: joint graphs of Hugging Face models, at half and a quarter of their memory.
 
-    python benchmarks/scale.py [--models gpt2,vit-base] [--time-limit 5] [--again]
+    python benchmarks/scale.py [--models gpt2,vit-base] [--outputs loss] [--time-limit 8] [--again]
 
 Every model of `configurations` is captured on fake tensors in a process of its own; the graph is
 then planned by `auto` in a second, torch-free process. Results are written as they come; models
 that have a result are left out unless `--again` is given.
 
 What is measured
+    *Step*: forward and backward that hand over the loss and the gradients, as in the graphs of
+    Checkmate, MOCCASIN and FastSA (`outputs="loss"`). With `--outputs all` whatever the model
+    returns stays in memory to the end besides, for a language model the logits; these results
+    go into a file of their own.
     *Activation peak*: parameters, inputs and gradients count as resident from the first step to
     the last (gradients weigh nothing on the schedule's meter, as if allocated before it). The
     activation peak is what the step, running every op once, has in memory beyond them at its
@@ -56,7 +60,9 @@ DEVICE = "a100"
 SHARES = (0.5, 0.25)
 ORDINARY = frozenset(CONFIGURATIONS)
 """Models of the summary; the layered ones make a table of their own."""
-RESULTS = Path(__file__).parent / "results" / "scale.json"
+RESULTS = Path(__file__).parent / "results"
+FILES = {"loss": RESULTS / "scale.json", "all": RESULTS / "scale_all_outputs.json"}
+"""Results by what the planned step hands over."""
 
 
 def rss_mb() -> int:
@@ -67,7 +73,7 @@ def rss_mb() -> int:
 # -- one process captures ----------------------------------------------------------------------
 
 
-def capture(name: str, path: Path) -> dict[str, Any]:
+def capture(name: str, path: Path, outputs: str) -> dict[str, Any]:
     """Write the joint graph of a model to `path`; returns what capturing took."""
     from configurations import build
 
@@ -76,7 +82,8 @@ def capture(name: str, path: Path) -> dict[str, Any]:
     began = time.perf_counter()
     model, inputs = build(name)
     built = time.perf_counter()
-    step = trace_step(model, inputs, optimizer=None, costs=f"roofline:{DEVICE}")
+    costs = f"roofline:{DEVICE}"
+    step = trace_step(model, inputs, optimizer=None, costs=costs, outputs=outputs)
     seconds = time.perf_counter() - built
     path.write_text(json.dumps(step.graph.to_json()))
     return {
@@ -197,11 +204,11 @@ def child(*arguments: str, **environment: str) -> dict[str, Any]:
     return data
 
 
-def run_model(name: str, time_limit: float, graphs: Path) -> dict[str, Any]:
+def run_model(name: str, time_limit: float, graphs: Path, outputs: str) -> dict[str, Any]:
     """Capture and plan one model; the graph stays in `graphs`."""
     graph, note = graphs / f"{name}.json", graphs / f"{name}.capture"
     if not (graph.exists() and note.exists()):
-        note.write_text(json.dumps(child("--capture", name, str(graph))))
+        note.write_text(json.dumps(child("--capture", name, str(graph), outputs)))
     result = {"model": name, **json.loads(note.read_text())}
     if "error" in result:
         note.unlink()
@@ -279,7 +286,7 @@ def lines(results: list[dict[str, Any]]) -> str:
 def main() -> int:
     """Run what the arguments say; returns the exit status."""
     jobs: dict[str, Callable[..., dict[str, Any]]] = {
-        "--capture": lambda name, path: capture(name, Path(path)),
+        "--capture": lambda name, path, outputs: capture(name, Path(path), outputs),
         "--plan": lambda path, limit: plan(Path(path), float(limit)),
         "--first": lambda path, budget: first_plan(Path(path), int(budget)),
         "--cold": lambda path, limit: cold(Path(path), float(limit)),
@@ -295,40 +302,43 @@ def parent() -> int:
     names = [*CONFIGURATIONS, *LAYERED]
     parser = argparse.ArgumentParser(description="Planning at scale.")
     parser.add_argument("--models", default=",".join(names), help="comma-separated")
-    parser.add_argument("--time-limit", type=float, default=5.0)
+    parser.add_argument("--outputs", choices=tuple(FILES), default="loss")
+    parser.add_argument("--time-limit", type=float, default=8.0)
     parser.add_argument("--again", action="store_true", help="also what has a result")
     parser.add_argument("--graphs", type=Path, help="keep captured graphs here, and use them again")
     parser.add_argument("--no-cold", action="store_true", help="leave out the cold planning")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="file of the results")
     args = parser.parse_args()
-    old = json.loads(args.output.read_text()) if args.output.exists() else {"models": []}
+    file = args.output or FILES[args.outputs]
+    old = json.loads(file.read_text()) if file.exists() else {"models": []}
     results = {r["model"]: r for r in old["models"]}
     with tempfile.TemporaryDirectory() as folder:
         graphs = args.graphs or Path(folder)
         graphs.mkdir(exist_ok=True)
         for name in args.models.split(","):
             if args.again or "rows" not in results.get(name, {}):
-                results[name] = run_model(name, args.time_limit, graphs)
+                results[name] = run_model(name, args.time_limit, graphs, args.outputs)
                 print(lines([results[name]]) if "rows" in results[name] else results[name])
-                data = {**header(args.time_limit), "cold": old.get("cold")}
-                write(args.output, data, list(results.values()))
+                data = {**header(args.time_limit, args.outputs), "cold": old.get("cold")}
+                write(file, data, list(results.values()))
         largest = max(graphs.glob("*.json"), key=os.path.getsize, default=None)
         if largest is not None and not args.no_cold:
             old["cold"] = {"model": largest.stem, **cold_planning(largest, args.time_limit)}
-    data = {**header(args.time_limit), "cold": old.get("cold")}
-    write(args.output, data, list(results.values()))
+    data = {**header(args.time_limit, args.outputs), "cold": old.get("cold")}
+    write(file, data, list(results.values()))
     print(f"\n{lines(list(results.values()))}\n")
-    print(json.dumps(json.loads(args.output.read_text()).get("summary"), indent=1))
+    print(json.dumps(json.loads(file.read_text()).get("summary"), indent=1))
     return 0
 
 
-def header(time_limit: float) -> dict[str, Any]:
+def header(time_limit: float, outputs: str) -> dict[str, Any]:
     """Where and how this was measured."""
     cores = os.cpu_count()
     return {
-        "command": "python benchmarks/scale.py",
+        "command": f"python benchmarks/scale.py --outputs {outputs} --time-limit {time_limit:g}",
         "date": str(date.today()),
         "device_of_costs": DEVICE,
+        "outputs": outputs,
         "time_limit": time_limit,
         "machine": f"{cores} cores, load average {os.getloadavg()[0]:.1f} at the end",
         "note": "Times are by the wall clock; a load above the number of cores means other work.",

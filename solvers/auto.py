@@ -43,7 +43,8 @@ CLOSE = 0.005
 GOOD = 0.001
 """A gap at which the plan of a large graph is final: further search would gain less than that."""
 LISTED = 500
-"""Ops up to which list schedules are made also where something fits already; more are many."""
+"""Ops up to which list schedules are made also where something fits already, and above which
+near misses are repaired: on fewer ops annealing is as soon there."""
 GRACE = 0.15
 """Seconds kept back from the time limit for the replay."""
 
@@ -138,7 +139,12 @@ def _quick(search: Search) -> Answer | None:
         part = 0.6 if name == "priced" else 0.2
         share = min(left, max(part * left, 3.0))
         answer = _offer_answer(
-            search, name, time_limit=share, seed=search.seed, report=_relay(search)
+            search,
+            name,
+            time_limit=share,
+            seed=search.seed,
+            report=_relay(search),
+            repair=len(search.problem.graph.ops) > LISTED,
         )
         if answer is not None and answer.infeasible and answer.scope == FREE_ORDER:
             return answer
@@ -146,12 +152,12 @@ def _quick(search: Search) -> Answer | None:
 
 
 def _lean(search: Search) -> None:
-    """List schedules; repaired where none fits."""
+    """List schedules; those of many ops are repaired where none fits."""
     schedules = list(lean_schedules(search.problem))
     for schedule in schedules:
         search.offer(schedule.order, "list scheduling")
-    repair = Repair(search.problem)
-    for schedule in schedules:
+    repair = Repair(search.problem, search.deadline)
+    for schedule in schedules if len(search.problem.graph.ops) > LISTED else ():
         if search.best is not None or time.perf_counter() > search.deadline:
             break
         fitting = repair.fit(schedule)

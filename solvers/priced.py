@@ -36,6 +36,7 @@ def priced(
     *,
     time_limit: float = 60.0,
     report: Callable[[Progress], None] | None = None,
+    repair: bool = True,
 ) -> Answer:
     """The cheapest schedule around those that recompute each op at most once, by one price.
 
@@ -50,6 +51,11 @@ def priced(
     The bisection trusts that a dearer choice takes less memory. Where it does not, a larger budget
     may cost more: hand on the plans of smaller ones, as sweeps do. The bound holds for any order
     (see `cost_bound`).
+
+    Parameters
+    ----------
+    repair : bool
+        Whether near misses are repaired.
     """
     best = Incumbent(problem, "priced", report)
     best.offer(Schedule.keep_all(problem.graph))
@@ -61,9 +67,9 @@ def priced(
         search.fill()
         if search.late or search.bound is None or search.close:
             break
-        if not best.fits:
+        if repair and not best.fits:
             search.repair(1)
-    if search.bound is not None and not search.close:
+    if repair and search.bound is not None and not search.close:
         search.repair(REPAIRS)
     if search.bound is None:
         message = "What one moment must hold exceeds the budget, in any order."
@@ -131,7 +137,7 @@ class _Bisection:
 
     def repair(self, most: int) -> None:
         """Repair the nearest of the misses, at most so many; each only once."""
-        repair = Repair(self.problem)
+        repair = Repair(self.problem, self._deadline)
         for miss in sorted(self._misses)[:most]:
             schedule = self._misses.pop(miss)
             if self.late or (self.best.fits and miss[1] >= self.best.cost):

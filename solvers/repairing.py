@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import cache
 
@@ -27,12 +28,14 @@ class Repair:
     Parameters
     ----------
     problem : Problem
+    deadline : float
+        On `time.perf_counter`; no further round is begun after it.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, deadline: float = float("inf")) -> None:
         graph = problem.graph
         a = graph.arrays
-        self.problem = problem
+        self.problem, self.deadline = problem, deadline
         self.size, self.cost, self.maker = a.size.tolist(), a.cost.tolist(), a.producer.tolist()
         self.may_repeat = problem.may_repeat.tolist()
         may_go = (a.producer >= 0) & ~a.pinned & (a.size > 0)
@@ -57,7 +60,8 @@ class Repair:
             trace = simulate(self.problem, schedule)
             if trace.peak <= self.problem.budget:
                 return schedule
-            if len(schedule.order) > LONGEST * len(self.reads):
+            hopeless = len(schedule.order) > LONGEST * len(self.reads)
+            if hopeless or time.perf_counter() > self.deadline:
                 return None
             lower = self._lower(schedule, trace, far, grudges)
             if lower is None:
