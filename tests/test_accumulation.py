@@ -24,15 +24,8 @@ from pebble.tracing import capture
 from pebble.workspace import measure_workspaces
 
 transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 3
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def llama(vocabulary: int = 64) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from pebble.solver import solve
 from pebble.tracing import Captured, capture
 from pebble.validation import Validation, validate
 from pebble.workspace import measure_workspaces
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class WithLoss(nn.Module):
@@ -98,15 +100,6 @@ def wide_norm() -> tuple[nn.Module, dict[str, Any]]:
 
 MODELS = {f.__name__: f for f in (gpt2, mlp, resnet, unet, wide_norm)}
 _cache: dict[str, tuple[nn.Module, dict[str, Any], Captured, Problem]] = {}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Small ops wait for one another's threads for longer than they run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def step_of(name: str) -> tuple[nn.Module, dict[str, Any], Captured, Problem]:

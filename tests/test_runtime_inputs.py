@@ -1,0 +1,79 @@
+"""A planned module with other inputs than it was planned for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pebble.errors import InvalidArgument, PlanMismatch
+from tests.following import Net, X, Y, grads, planned
+
+pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
+
+
+MISMATCHES: dict[str, tuple[Callable[[], tuple[tuple[Any, ...], dict[str, Any]]], str]] = {
+    "shape": (lambda: ((X[:4], Y), {}), r"args\[0\].*shape \[5, 6\].*\[4, 6\]"),
+    "dtype": (lambda: ((X.double(), Y), {}), r"args\[0\].*float32.*float64"),
+    "strides": (lambda: ((X.t().contiguous().t(), Y), {}), r"args\[0\].*strides"),
+    "gradient": (lambda: ((X.clone().requires_grad_(), Y), {}), r"args\[0\].*requires_grad"),
+    "missing": (lambda: ((X,), {}), r"args\[1\].*missing"),
+    "no tensor": (lambda: ((X, 3), {}), r"args\[1\].*tensor.*int"),
+    "one more": (lambda: ((X, Y), {"z": X}), r"kwargs\['z'\].*new"),
+}
+
+
+@pytest.mark.parametrize("case", MISMATCHES)
+def test_other_inputs_are_a_mismatch(case: str) -> None:
+    make, text = MISMATCHES[case]
+    args, kwargs = make()
+    with pytest.raises(PlanMismatch, match=text):
+        planned(Net(), X, Y)(*args, **kwargs)
+
+
+def test_arguments_may_come_by_position_or_by_keyword_in_any_order() -> None:
+    module = planned(Net(), X, Y)
+    losses = [module(X, Y), module(X, y=Y), module(y=Y, x=X)]
+    assert len({float(out["loss"]) for out in losses}) == 1
+
+
+def test_constants_of_the_call_are_part_of_the_plan() -> None:
+    class Scaled(nn.Linear):
+        def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+            return super().forward(x) * scale
+
+    module = planned(Scaled(6, 3), X, 2.0)
+    module(X, scale=2.0).sum().backward()
+    with pytest.raises(PlanMismatch, match="scale|args"):
+        module(X, 3.0)
+    with pytest.raises(PlanMismatch, match="missing"):
+        module(X)
+    module = planned(Scaled(6, 3), X)
+    module(X, 1.0).sum().backward()  # the default, said aloud
+    with pytest.raises(PlanMismatch, match=r"planned as 1\.0, but is 3\.0"):
+        module(X, 3.0)
+    with pytest.raises(PlanMismatch, match="new"):
+        planned(Scaled(6, 3), X)(X, 3.0)
+
+
+def test_two_inputs_that_were_one_tensor_at_planning_may_differ_later() -> None:
+    model = nn.Bilinear(6, 6, 2)
+    module = planned(model, X, X)
+    other = torch.randn(5, 6)
+    module(X, other).sum().backward()
+    found = grads(model)
+    model.zero_grad()
+    model(X, other).sum().backward()
+    assert all(torch.allclose(a, b) for a, b in zip(found, grads(model), strict=True))
+
+
+def test_on_mismatch_eager_runs_the_model() -> None:
+    module = planned(Net(), X, Y, on_mismatch="eager")
+    output = module(X[:2], Y[:2])
+    assert output["logits"].requires_grad, "eager mode detaches nothing"
+    assert not module(X, Y)["logits"].requires_grad
+    with pytest.raises(InvalidArgument, match="on_mismatch"):
+        planned(Net(), X, Y, on_mismatch="ignore")

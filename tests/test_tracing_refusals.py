@@ -1,0 +1,86 @@
+"""What cannot be captured is refused with the reason and the line."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pebble.errors import CaptureError
+from pebble.tracing import capture
+from tests.capturing import Function, X, agree
+
+
+def line_of(function: Callable[..., Any], offset: int) -> str:
+    return f"{Path(__file__).name}:{function.__code__.co_firstlineno + offset}"
+
+
+def test_data_dependent_control_flow_names_the_line() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        if x.sum() > 0:
+            return self.first(x)
+        return x
+
+    with pytest.raises(CaptureError) as caught:
+        capture(Function(forward), (X,))
+    assert line_of(forward, 1) in str(caught.value)
+    assert "torch.where" in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["item", "mask"])
+def test_numbers_and_sizes_that_depend_on_data_name_the_line(what: str) -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        if what == "item":
+            return self.first(x) * x.sum().item()
+        return self.first(x)[x > 0]
+
+    with pytest.raises(CaptureError, match="depends on data") as caught:
+        capture(Function(forward), (X,))
+    assert line_of(forward, 2 if what == "item" else 3) in str(caught.value)
+
+
+def test_printing_and_warning_do_not_break_the_graph() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        print("text")  # noqa: T201
+        warnings.warn("text", stacklevel=1)
+        return self.first(x)
+
+    agree(Function(forward), (X,))
+
+
+def test_a_forward_that_computes_nothing() -> None:
+    with pytest.raises(CaptureError, match="computes nothing"):
+        capture(Function(lambda self, x: None), (X,))
+
+
+def test_an_error_of_the_model_names_the_line() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return self.first(x @ x)
+
+    with pytest.raises(CaptureError) as caught:
+        capture(Function(forward), (X,))
+    assert line_of(forward, 1) in str(caught.value)
+
+
+def test_lstm_works_or_says_why() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return self.lstm(x)[0]
+
+    with pytest.raises(CaptureError, match=r"LSTMCell"):
+        capture(Function(forward, lstm=nn.LSTM(8, 8)), (X,))
+
+
+def test_written_tensor_that_is_no_buffer() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        self.count.add_(1)
+        return self.first(x) * self.count
+
+    model = Function(forward)
+    model.count = torch.zeros(())
+    with pytest.raises(CaptureError, match="register_buffer"):
+        capture(model, (X,))
