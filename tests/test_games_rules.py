@@ -18,6 +18,7 @@ from pebble.games import (
     ParallelReversible,
     RedBlue,
     Reversible,
+    SequentialGame,
     Spooky,
     Step,
     make_game,
@@ -205,6 +206,13 @@ def test_games_have_names(name: str) -> None:
     assert isinstance(game, Game)
     assert make_game(str(game)) == game
     assert hash(game) == hash(make_game(name))
+
+
+@pytest.mark.parametrize("missing", ["moves", "unmet"])
+def test_python_tells_what_a_game_of_ones_own_lacks(missing: str) -> None:
+    own = {name: getattr(Black, name) for name in ("moves", "unmet") if name != missing}
+    with pytest.raises(TypeError, match=f"abstract method '?{missing}"):
+        type("Own", (SequentialGame,), own)()
 
 
 @pytest.mark.parametrize(

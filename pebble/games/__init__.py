@@ -25,7 +25,7 @@ from pebble.games.naming import GAMES, make_game
 from pebble.games.netlist import parse_bench, read_bench
 from pebble.games.offload import OffloadTrace, offload_of_strategy, simulate_offload
 from pebble.games.playing import Play, play
-from pebble.games.position import Game
+from pebble.games.position import Game, SequentialGame
 from pebble.games.reading import make_graph
 from pebble.games.rules import (
     Black,
@@ -63,6 +63,7 @@ __all__ = [
     "Play",
     "RedBlue",
     "Reversible",
+    "SequentialGame",
     "Spooky",
     "Step",
     "Strategy",

@@ -15,13 +15,13 @@ from typing import ClassVar
 from pebble.errors import InvalidSchedule
 from pebble.games.board import Board
 from pebble.games.moves import Act, Move, place, remove
-from pebble.games.position import BLACK, EMPTY, Broken, Game, Position
+from pebble.games.position import BLACK, EMPTY, Broken, Position, SequentialGame
 from pebble.graph import Graph
 from pebble.schedule import Schedule, retention
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Game):
+class Training(SequentialGame):
     """The game of a training step: weighted black, every op at least once, outputs stay.
 
     Made by `training_game`. The values of one op are placed one after the other; the pebble of

@@ -7,7 +7,7 @@ from typing import Any
 
 from pebble.games.board import Board
 from pebble.games.playing import take_step
-from pebble.games.position import BLACK, EMPTY, FREE, GHOST, WHITE, Game, Position
+from pebble.games.position import BLACK, EMPTY, FREE, GHOST, WHITE, Game, Position, SequentialGame
 from pebble.games.rules import RedBlue
 
 SIGNS = {EMPTY: ".", BLACK: "#", WHITE: "o", GHOST: "~", FREE: "+"}
@@ -26,9 +26,9 @@ def positions(game: Game, graph: Any, strategy: Sequence[Any]) -> Iterator[Posit
     board = Board.of(graph)
     position = game.start(board)
     yield position
-    act = {} if game.parallel else game.moves(position)
+    act = game.moves(position) if isinstance(game, SequentialGame) else None
     for move in strategy:
-        if game.parallel:
+        if act is None:
             take_step(game, position, move)
         else:
             act[move.act](move)

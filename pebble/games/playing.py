@@ -11,7 +11,7 @@ import numpy as np
 from pebble.errors import IllegalMove
 from pebble.games.board import Board
 from pebble.games.moves import Move, Step
-from pebble.games.position import BLACK, EMPTY, Broken, Game, Position
+from pebble.games.position import BLACK, EMPTY, Broken, Game, Position, SequentialGame
 from pebble.games.rules import ParallelBlack, ParallelReversible
 from pebble.graph import IntArray
 
@@ -85,8 +85,10 @@ and '1' has none.
     """
     board = Board.of(graph)
     position = game.start(board)
-    play_all = _play_steps if game.parallel else _play_moves
-    counts = play_all(game, position, strategy, pebbles)
+    if isinstance(game, SequentialGame):
+        counts = _play_moves(game, position, strategy, pebbles)
+    else:
+        counts = _play_steps(game, position, strategy, pebbles)
     unmet = game.unmet(position)
     if unmet is not None:
         raise IllegalMove(f"The strategy ends after {len(strategy)} moves, but {unmet}.")
@@ -111,7 +113,7 @@ def _illegal(step: int, move: Any, board: Board, rule: str) -> IllegalMove:
 
 
 def _play_moves(
-    game: Game, position: Position, strategy: Sequence[Any], limit: int | None
+    game: SequentialGame, position: Position, strategy: Sequence[Any], limit: int | None
 ) -> list[int]:
     act = game.moves(position)
     n = len(position.board)

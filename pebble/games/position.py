@@ -1,7 +1,8 @@
-"""Positions: where the pebbles are in the middle of a play, and the base of all games."""
+"""Positions: where the pebbles are in the middle of a play, and the bases of all games."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -111,8 +112,10 @@ class Position:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Game:
-    """Base of the games.
+class Game(ABC):
+    """What every game has. A game of your own inherits `SequentialGame`.
+
+    `parallel` games have no moves: each of their steps places and removes sets of pebbles.
 
     Parameters
     ----------
@@ -124,7 +127,7 @@ class Game:
     weighted: bool = False
     title: ClassVar[str] = ""
     cost_name: ClassVar[str] = "moves"
-    parallel: ClassVar[bool] = False
+    parallel: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return self.title + ("-weighted" if self.weighted else "")
@@ -133,10 +136,34 @@ class Game:
         """The position before the first move."""
         return Position(board, self)
 
-    def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
-        """How each act that the game knows changes the position."""
-        raise NotImplementedError
-
+    @abstractmethod
     def unmet(self, position: Position) -> str | None:
         """What is still missing for the goal; None if it is reached."""
-        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequentialGame(Game):
+    """Base of the games of one move at a time, also for games of your own.
+
+    Examples
+    --------
+    >>> from pebble.games import make_graph, place, play
+    >>> class Laying(SequentialGame):
+    ...     title = "laying"
+    ...     def moves(self, position):
+    ...         def lay(move):
+    ...             position.require_empty(move.node)
+    ...             position.require_preds(move.node, "laying")
+    ...             position.put(move.node, BLACK)
+    ...         return {Act.PLACE: lay}
+    ...     def unmet(self, position):
+    ...         return None if all(position.on) else "a node is empty"
+    >>> play(Laying(), make_graph("path:3"), [place(0), place(1), place(2)]).peak
+    3
+    """
+
+    parallel: ClassVar[bool] = False
+
+    @abstractmethod
+    def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:
+        """How each act that the game knows changes the position."""

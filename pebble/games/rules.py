@@ -9,7 +9,17 @@ from typing import ClassVar
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
 from pebble.games.moves import Act, Move
-from pebble.games.position import BLACK, EMPTY, FREE, GHOST, WHITE, Broken, Game, Position
+from pebble.games.position import (
+    BLACK,
+    EMPTY,
+    FREE,
+    GHOST,
+    WHITE,
+    Broken,
+    Game,
+    Position,
+    SequentialGame,
+)
 
 
 def _unseen(position: Position) -> str | None:
@@ -31,7 +41,7 @@ def _not_exactly_targets(position: Position) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _WithInputs(Game):
+class _WithInputs(SequentialGame):
     """Games whose sources may be free: always there, and no pebbles.
 
     Parameters
@@ -131,7 +141,7 @@ class Black(_WithInputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlackWhite(Game):
+class BlackWhite(SequentialGame):
     """The black-white game: white pebbles are guesses that must be proved before they go.
 
     Parameters
@@ -292,7 +302,7 @@ class Spooky(Reversible):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RedBlue(Game):
+class RedBlue(SequentialGame):
     """The red-blue game: a small fast memory (red), a large slow one (blue), and their traffic.
 
     Parameters
@@ -400,7 +410,6 @@ class ParallelBlack(Game):
 
     title: ClassVar[str] = "parallel-black"
     cost_name: ClassVar[str] = "cumulative cost"
-    parallel: ClassVar[bool] = True
 
     def unmet(self, position: Position) -> str | None:
         """A target that was never pebbled."""
@@ -419,7 +428,6 @@ class ParallelReversible(Game):
 
     title: ClassVar[str] = "reversible-parallel"
     cost_name: ClassVar[str] = "steps"
-    parallel: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"{super().__str__()}/persistent"
