@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from pebble.graph import Graph
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
-from pebble.solvers.cuts import BoolArray
 from pebble.solvers.once import split_of
+from pebble.solvers.precedence import ancestors, descendants
 
 _FOREVER = 2**60
 _PRICES = 40
@@ -48,6 +46,7 @@ def cost_bound(problem: Problem, moments: int = 4) -> int | None:
     be in memory when the backward begins:
 
     >>> import networkx as nx
+    >>> from pebble.graph import Graph
     >>> chain = nx.path_graph(4, create_using=nx.DiGraph)
     >>> chain.add_edges_from([(3, "b3"), ("b3", "b2"), (2, "b2"), ("b2", "b1"), (1, "b1")])
     >>> chain.add_edges_from([(0, "b0"), ("b1", "b0")])
@@ -86,8 +85,8 @@ class _Moment:
 
     def __init__(self, problem: Problem, x: int) -> None:
         graph, a = problem.graph, problem.graph.arrays
-        after = _descendants(graph, x)
-        before = _ancestors(graph, x)
+        after = descendants(graph, x)
+        before = ancestors(graph, x)
         earlier = ~after
         earlier[x] = False
         ops = np.flatnonzero(earlier)
@@ -173,33 +172,3 @@ class _Moment:
         costs, sizes = int(self._cost.sum()) + 1, int(self._size.sum()) + 1
         down = max(min(_GRAIN, _MOST_FLOW // costs, _MOST_FLOW * size // (sizes * time)), 1)
         return min(time * down // size, _MOST_FLOW // sizes), down
-
-
-def _descendants(graph: Graph, x: int) -> BoolArray:
-    """Ops that must run after op x, shape (n_ops,)."""
-    a = graph.arrays
-    readers = [a.use_op[i:j].tolist() for i, j in pairwise(a.use_ptr.tolist())]
-    makes = [a.out_val[i:j].tolist() for i, j in pairwise(a.out_ptr.tolist())]
-    found = np.zeros(len(graph.ops), np.bool_)
-    stack = [x]
-    while stack:
-        for reader in [r for v in makes[stack.pop()] for r in readers[v]]:
-            if not found[reader]:
-                found[reader] = True
-                stack.append(reader)
-    return found
-
-
-def _ancestors(graph: Graph, x: int) -> BoolArray:
-    """Ops that must run before op x, shape (n_ops,)."""
-    a = graph.arrays
-    producer = a.producer.tolist()
-    reads = [a.in_val[i:j].tolist() for i, j in pairwise(a.in_ptr.tolist())]
-    found = np.zeros(len(graph.ops), np.bool_)
-    stack = [x]
-    while stack:
-        for maker in [producer[v] for v in reads[stack.pop()]]:
-            if not found[maker]:
-                found[maker] = True
-                stack.append(maker)
-    return found

@@ -15,11 +15,11 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pebble.graph import Graph, Value
 from pebble.problem import Problem
 from pebble.solvers.engines import Halt, run_cpsat
+from pebble.solvers.precedence import held_beside, precedence
 from pebble.solvers.stages import TRUE, Rows, divisors
 
 MOMENTS = 12
@@ -78,24 +78,14 @@ class _Moments:
             for x, y in pairwise(a.in_ptr.tolist())
         ]
         self.readers = [a.use_op[x:y] for x, y in pairwise(a.use_ptr.tolist())]
-        self.before = ancestors(problem.graph)
+        self.before = precedence(problem.graph)
 
     def heaviest(self) -> list[int]:
         """The ops that would have to hold most if nothing were computed again, heaviest first."""
-        held = self.problem.working_sets.astype(np.int64).copy()
-        for v, op in enumerate(self.producer):
-            if op >= 0 and self.size[v]:
-                held[self._crossed(v)] += self.size[v]
+        made = [v for v, op in enumerate(self.producer) if op >= 0 and self.size[v]]
+        held = held_beside(self.problem, self.before, made)
         order = np.argsort(-held, kind="stable")[:MOMENTS]
         return [int(i) for i in order if held[i] > self.problem.budget]
-
-    def _crossed(self, v: int) -> NDArray[np.bool_]:
-        """The ops that must run after the op of `v` and before one of its readers."""
-        crossed: NDArray[np.bool_] = self.before[:, self.producer[v]].copy()
-        if not self.pinned[v]:
-            crossed &= self.before[self.readers[v]].any(axis=0)
-        crossed[self.readers[v]] = False  # in their working sets already
-        return crossed
 
     def bound(self, op: int, deadline: float, halt: Halt | None) -> int | None:
         """Least cost of the ops that run again after the first execution of `op`."""
@@ -150,15 +140,3 @@ def in_reference_order(problem: Problem) -> Problem:
     ]
     told = Graph(ops, [*graph.values, *marks], name=graph.name, boundary=graph.boundary)
     return replace(problem, graph=told)
-
-
-def ancestors(graph: Graph) -> NDArray[np.bool_]:
-    """Row i: the ops that must run before op i; shape (n_ops, n_ops)."""
-    a, n = graph.arrays, len(graph.ops)
-    before = np.zeros((n, n), np.bool_)
-    for i in range(n):
-        makers = a.producer[a.in_val[a.in_ptr[i] : a.in_ptr[i + 1]]]
-        for maker in set(makers[makers >= 0].tolist()):
-            before[i] |= before[maker]
-            before[i, maker] = True
-    return before

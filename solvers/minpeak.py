@@ -18,7 +18,7 @@ from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress, get_solver, register, solver_names
 from pebble.solvers.anneal import Search
-from pebble.solvers.crossing import ancestors
+from pebble.solvers.precedence import held_beside, precedence
 
 STARTS = ("recompute_all", "greedy", "sqrt", "chain")
 LARGEST_REACH = 20_000
@@ -161,20 +161,6 @@ def peak_bound(problem: Problem) -> int:
     ]
     if not stuck or len(graph.ops) > LARGEST_REACH:
         return max(problem.working_set_bound, int(a.size[a.pinned].sum()))
-    before = ancestors(graph)
-    after = before.T
-    held = problem.working_sets.astype(np.int64).copy()
-    for v in stuck:
-        maker = int(a.producer[v])
-        between = after[maker]
-        if not a.pinned[v]:
-            readers = a.use_op[a.use_ptr[v] : a.use_ptr[v + 1]]
-            late = np.zeros(len(graph.ops), np.bool_)
-            for reader in readers.tolist():
-                late |= before[reader]
-            between = between & late
-        between = between.copy()
-        between[a.use_op[a.use_ptr[v] : a.use_ptr[v + 1]]] = False  # in their working sets
-        held[between] += a.size[v]
+    held = held_beside(problem, precedence(graph), stuck)
     pinned = int(a.size[a.pinned].sum())
     return max(int(held.max(initial=0)), pinned)
