@@ -82,8 +82,8 @@ HEURISTIC = (  # game, graphs beyond the exact engines
 )
 AGREE = (
     "black", "black/slide", "black/final", "black/oneshot", "black-weighted", "reversible",
-    "reversible/visit", "black-white", "black-white/persistent", "spooky/1", "red-blue",
-    "red-blue/oneshot", "parallel-black", "reversible-parallel",
+    "reversible/visit", "reversible-inplace", "black-white", "black-white/persistent", "spooky/1",
+    "red-blue", "red-blue/oneshot", "parallel-black", "reversible-parallel",
 )  # fmt: skip
 PATIENCE = 3600.0
 """Seconds for one point where engines must agree; none has come near."""

@@ -13,6 +13,7 @@ from pebble.games import (
     BlackWhite,
     Board,
     Game,
+    InPlace,
     Move,
     ParallelBlack,
     ParallelReversible,
@@ -30,6 +31,11 @@ from pebble.games import (
 
 LINE = Board.of(make_graph("path:3"))
 FORK = Board.of(make_graph("tree:2x1"))  # 0 and 1 are read by 2
+CROSS = Board(  # 2 and 3 both read 0 and 1; 5 reads 1 and 4, which reads 1
+    names=tuple("012345"),
+    preds=((), (), (0, 1), (0, 1), (1,), (1, 4)),
+    targets=(2, 3, 5),
+)
 
 
 def move(act: str, node: int, source: int = -1) -> Move:
@@ -80,6 +86,56 @@ ILLEGAL = {
     "garbage left": (
         Reversible(), LINE, [place(0), place(1), place(2)], None, "is left on '0'",
     ),
+    "in place: compute an input": (
+        InPlace(), LINE, [place(0)], 0, "an input is neither computed nor uncomputed",
+    ),
+    "in place: uncompute an input": (InPlace(), LINE, [remove(0)], 0, "an input is neither"),
+    "in place: slide from elsewhere": (
+        InPlace(), LINE, [place(1), move("slide", 2, 0)], 1, "from what it reads, or back",
+    ),
+    "in place: slide from no node": (InPlace(), LINE, [move("slide", 1, -1)], 0, "what it reads"),
+    "in place: slide from far outside": (InPlace(), LINE, [move("slide", 1, 9)], 0, "or back"),
+    "in place: slide onto a gate that cannot": (
+        InPlace(nodes=(2,)), LINE, [move("slide", 1, 0)], 0, "'1' may not be computed in place",
+    ),
+    "in place: slide back from a gate that cannot": (
+        InPlace(nodes=(2,)), LINE, [place(1), move("slide", 0, 1)], 1, "'1' may not be computed",
+    ),
+    "in place: slide onto what is there": (
+        InPlace(), LINE, [place(1), move("slide", 1, 0)], 1, "'1' is there already",
+    ),
+    "in place: slide back onto what is there": (
+        InPlace(), LINE, [place(1), move("slide", 0, 1)], 1, "'0' is there already",
+    ),
+    "in place: slide with another input gone": (
+        InPlace(), CROSS, [move("slide", 2, 0), move("slide", 3, 1)], 1,
+        "computing in place needs a pebble on every predecessor, and '0' has none",
+    ),
+    "in place: slide back from nothing": (
+        InPlace(), LINE, [move("slide", 1, 0), move("slide", 2, 1), move("slide", 0, 1)], 2,
+        "'1' carries no such pebble",
+    ),
+    "in place: slide back with two things missing": (
+        InPlace(), CROSS, [place(2), place(4), move("slide", 3, 0), move("slide", 5, 1),
+        move("slide", 0, 2)], 4,
+        "uncomputing in place needs a pebble on every predecessor, and '1' has none",
+    ),
+    "in place: place with an input overwritten": (
+        InPlace(), CROSS, [move("slide", 2, 0), place(3)], 1, "placing needs a pebble on every",
+    ),
+    "in place: remove with an input overwritten": (
+        InPlace(), CROSS, [place(2), move("slide", 3, 0), remove(2)], 2,
+        "removing needs a pebble on every",
+    ),
+    "in place: input overwritten": (
+        InPlace(), LINE, [move("slide", 1, 0), move("slide", 2, 1)], None,
+        "input '0' is overwritten and not back",
+    ),
+    "in place: garbage left": (
+        InPlace(), CROSS, [place(2), place(3), place(4), place(5)], None, "is left on '4', which",
+    ),
+    "in place: no target": (InPlace(), CROSS, [place(2)], None, "target '3' has no pebble"),
+    "in place: other moves": (InPlace(), LINE, [move("ghost", 0)], 0, "place, remove, slide."),
     "too many ghosts": (
         Spooky(ghosts=0), LINE, [place(0), move("ghost", 0)], 1, "at most 0 ghosts",
     ),

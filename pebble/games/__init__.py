@@ -19,6 +19,7 @@ from pebble.games.bridge import (
 from pebble.games.exploring import Found
 from pebble.games.families import FAMILIES, graph_of_edges
 from pebble.games.frames import frames
+from pebble.games.inplace import InPlace
 from pebble.games.lines import bennett_strategy, knill_strategy
 from pebble.games.moves import Act, Move, Step, Strategy, place, remove
 from pebble.games.naming import GAMES, make_game
@@ -55,6 +56,7 @@ __all__ = [
     "Found",
     "Game",
     "GameResult",
+    "InPlace",
     "Move",
     "OffloadTrace",
     "ParallelBlack",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pebble.games.board import Board
+from pebble.games.inplace import InPlace
 from pebble.games.moves import Move, Step
 from pebble.games.playing import Play, play
 from pebble.games.position import Game
@@ -104,6 +105,9 @@ class Arena:
     def of(cls, game: Game, graph: Any, targets: Iterable[int | str] | None) -> Arena:
         full = Board.of(graph, targets)
         nodes = set(full.ancestors(full.targets))
+        if isinstance(game, InPlace):
+            # a gate that no target needs could give back what was overwritten: not proved useless
+            nodes = set(range(len(full)))
         judged = game
         if isinstance(game, (Black, Reversible)) and game.free_inputs:
             nodes -= set(full.sources)

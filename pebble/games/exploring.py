@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pebble.games.board import Board
+from pebble.games.inplace import InPlace
 from pebble.games.position import Game
 from pebble.games.rules import Black, BlackWhite, RedBlue, Reversible, Spooky
 
@@ -164,6 +165,26 @@ def translate(game: Game, board: Board, pebbles: int) -> tuple[Any, Any]:
         masks=np.array([_mask(board.targets), blue], np.uint64),
     )
     return rules, tables
+
+
+def translate_in_place(game: InPlace, board: Board, pebbles: int) -> tuple[Any, Any]:
+    """The same for the in-place game, whose search counts the inputs that are there as pebbles."""
+    from pebble.games import _inplace_kernels as k
+
+    in_place = game.in_place(board)
+    above = [0] * len(board)
+    for v in reversed(in_place):
+        for u in board.preds[v]:
+            above[u] |= 1 << v | above[v]
+    rules = np.zeros(2, np.int64)
+    rules[k.CAPACITY], rules[k.N] = pebbles + len(board.sources), len(board)
+    network = k.Network(
+        preds=_words(board.preds),
+        above=np.array(above, np.uint64),
+        one=np.ones(len(board), np.int64),
+        masks=_words([board.targets, board.sources, in_place]),
+    )
+    return rules, network
 
 
 def _mask(nodes: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pebble.games.board import Board
 from pebble.games.bounds import path_bound
 from pebble.games.downsets import least_working_set
+from pebble.games.inplace import InPlace
 from pebble.games.position import Game
 from pebble.games.rules import Black, ParallelBlack, RedBlue, Reversible
 
@@ -14,6 +15,8 @@ def floor_of_pebbles(game: Game, board: Board) -> int:
     if isinstance(game, Black):
         least = least_working_set(game, board)
         return least if game.weighted else max(least, path_bound(game, board))
+    if isinstance(game, InPlace):  # at the end, beside the inputs
+        return sum(1 for t in board.targets if board.preds[t])
     plain = board if game.weighted else board.unweighted()
     if game.parallel:
         # the step that blocks the last open path leaves a pebble on it and on each side path
@@ -53,9 +56,18 @@ def floor_of_cost(game: Game, board: Board) -> int:
         return sum(costs)
     if isinstance(game, ParallelBlack):
         return sum(sizes)
+    if isinstance(game, InPlace):
+        return _floor_in_place(game, board)
     if game.parallel:
         return 1 if len(board) else 0
     removed = set(range(len(board))) - set(board.targets)
     if not getattr(game, "hold", True):
         removed = set() if game.title == "reversible" else set(range(len(board)))
     return sum(costs) + sum(costs[v] for v in removed)
+
+
+def _floor_in_place(game: InPlace, board: Board) -> int:
+    """Each gate is computed at first; if nothing slides from its place, it is uncomputed too."""
+    left_by_slides = {u for v in game.in_place(board) for u in board.preds[v]}
+    gates = {v for v in board.ancestors(board.targets) if board.preds[v]}
+    return len(gates) + len(gates - left_by_slides - set(board.targets))

@@ -13,6 +13,7 @@ from pebble.games.rules import RedBlue
 SIGNS = {EMPTY: ".", BLACK: "#", WHITE: "o", GHOST: "~", FREE: "+"}
 LEGEND = {
     "black-white": "# black  o white",
+    "reversible-inplace": "# pebble  + input",
     "spooky": "# pebble  ~ ghost",
     "red-blue": "r fast memory  b slow memory  # both",
 }

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from pebble.errors import InvalidArgument
+from pebble.games.answers import Arena
 from pebble.games.board import Board
 from pebble.games.downsets import strategy_of_order
 from pebble.games.exploring import Found
 from pebble.games.formulas import line_pebbles
+from pebble.games.inplace import InPlace
 from pebble.games.lines import is_line, knill_strategy
 from pebble.games.moves import Act, Move, Step, place, remove
 from pebble.games.nested import nested_strategies
@@ -47,8 +49,9 @@ def construct(
     """A strategy with at most so many pebbles, if the construction of the game reaches that.
 
     Black: local search over one-shot orders. Reversible and spooky: cone after cone, the order of
-    the targets searched, and nested cones or stopovers where pebbles are short. Black-white: as
-    black. Red-blue: local search over orders with eviction by next use. Parallel: one node a step.
+    the targets searched, and nested cones or stopovers where pebbles are short. In-place: the same,
+    with nothing in place. Black-white: as black. Red-blue: local search over orders with eviction
+    by next use. Parallel: one node a step.
 
     Raises
     ------
@@ -65,6 +68,13 @@ def construct(
         )  # fmt: skip
         order = search_order(board, black, deadline=deadline, seed=seed, enough=pebbles)[0]
         strategy = strategy_of_order(black, board, order)
+    elif isinstance(game, InPlace):  # with nothing in place
+        apart = Arena.of(Reversible(free_inputs=True), board, None)
+        strategy = apart.back(
+            reversible_strategy(
+                apart.board, pebbles, fewest=not optimal, deadline=deadline, seed=seed
+            )
+        )
     elif isinstance(game, (Reversible, ParallelReversible)):
         strategy = reversible_strategy(
             board, pebbles, fewest=not optimal, deadline=deadline, seed=seed

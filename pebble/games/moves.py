@@ -15,7 +15,8 @@ class Act(StrEnum):
     REMOVE = "remove"
     """Take a black (red) pebble off: forget it, or uncompute it in a reversible game."""
     SLIDE = "slide"
-    """Move a pebble from a predecessor onto the node: compute in place."""
+    """Move a pebble from a predecessor onto the node: compute in place. In the in-place game also
+    from a node that reads it: uncompute in place."""
     WHITE = "white"
     """Put a white pebble on a node: guess it."""
     LIFT = "lift"
@@ -39,7 +40,7 @@ class Move(NamedTuple):
     node : int
         Index of the node on the board (of the op in its graph).
     source : int
-        For a slide: the predecessor whose pebble moves; -1 otherwise.
+        For a slide: the node whose pebble moves; -1 otherwise.
 
     Examples
     --------

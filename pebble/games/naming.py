@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from pebble.errors import InvalidArgument
+from pebble.games.inplace import InPlace
 from pebble.games.position import Game
 from pebble.games.rules import (
     Black,
@@ -26,7 +27,7 @@ _WORDS: dict[str, dict[str, Any]] = {
 GAMES: dict[str, type[Game]] = {
     game.title: game
     for game in (
-        Black, BlackWhite, Reversible, Spooky, RedBlue, ParallelBlack, ParallelReversible
+        Black, BlackWhite, Reversible, InPlace, Spooky, RedBlue, ParallelBlack, ParallelReversible
     )
 }  # fmt: skip
 
@@ -35,7 +36,8 @@ def make_game(name: str) -> Game:
     """The game of a convention's name: a title and words, separated by slashes.
 
     Words are slide, noslide, recompute, oneshot, visit, final, persistent, weighted,
-    free-inputs, and for spooky the number of ghosts.
+    free-inputs, for spooky the number of ghosts, and for reversible-inplace the gates that may be
+    computed in place, by name or index, as in nodes=3,5.
 
     Raises
     ------
@@ -58,12 +60,23 @@ def make_game(name: str) -> Game:
     options: dict[str, Any] = {}
     known = {field.name for field in fields(game)}
     for word in words:
-        option = {"ghosts": int(word)} if word.isdecimal() else _WORDS.get(word, {word: True})
+        option = _option(word)
         if not known.issuperset(option) and not (word == "persistent" and game.parallel):
             words = [w for w, o in _WORDS.items() if known.issuperset(o)]
             words += ["a number of ghosts"] if "ghosts" in known else []
+            words += ["nodes=..."] if "nodes" in known else []
             raise InvalidArgument(
                 f"The game {title!r} has no option {word!r}; options are {', '.join(words)}."
             )
         options.update({k: v for k, v in option.items() if k in known})
     return game(**options)
+
+
+def _option(word: str) -> dict[str, Any]:
+    """The fields of a game that a word sets; for an unknown word a field that no game has."""
+    if word.isdecimal():
+        return {"ghosts": int(word)}
+    if word.startswith("nodes="):
+        listed = word.removeprefix("nodes=").split(",")
+        return {"nodes": tuple(int(node) if node.isdecimal() else node for node in listed)}
+    return _WORDS.get(word, {word: True})

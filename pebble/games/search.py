@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
-from pebble.games.exploring import LIMIT, MOST_STATES, Advance, Exploration, Found, translate
+from pebble.games.exploring import (
+    LIMIT,
+    MOST_STATES,
+    Advance,
+    Exploration,
+    Found,
+    translate,
+    translate_in_place,
+)
+from pebble.games.inplace import InPlace
 from pebble.games.moves import Act, Move
 from pebble.games.parallel import advance_steps, read_steps
 from pebble.games.position import Game
@@ -55,10 +65,16 @@ def search(
             f"State search plays on at most {LIMIT} nodes, and {board.name!r} has {len(board)}; "
             "engine='heuristic' plays beyond."
         )
-    rules, tables = translate(game, board, pebbles)
-    images = byte_tables(board if game.weighted else board.unweighted())
+    plain = board if game.weighted else board.unweighted()
+    if isinstance(game, InPlace):
+        plain = _marked(plain, game.in_place(board))
+        rules, tables = translate_in_place(game, board, pebbles)
+        seen = Exploration(tables.masks[1], 0, 0)
+    else:
+        rules, tables = translate(game, board, pebbles)
+        seen = Exploration(0, tables.masks[1], 0)
+    images = byte_tables(plain)
     advance, read = (advance_steps, read_steps) if game.parallel else (_advance_moves, _read_moves)
-    seen = Exploration(0, tables.masks[1], 0)
     greed = 1 if optimal else GREED
     seen.run(advance(game, rules, tables, images, greed), deadline, max_states)
     strategy = read(seen, images) if seen.found else None
@@ -71,15 +87,23 @@ def search(
     )
 
 
+def _marked(board: Board, in_place: tuple[int, ...]) -> Board:
+    """The gates that may be computed in place told apart by weights that mean nothing else here."""
+    return replace(board, workspaces=tuple(int(v in in_place) for v in range(len(board))))
+
+
 def _advance_moves(game: Game, rules: Any, tables: Any, images: Any, greed: int) -> Advance:
-    from pebble.games import _search_kernels as k
+    if isinstance(game, InPlace):
+        from pebble.games._inplace_kernels import advance_in_place as kernel
+    else:
+        from pebble.games._search_kernels import advance as kernel
 
     n = len(tables.preds)
     width = 4 + n + 2 * max(n, sum(int(word).bit_count() for word in tables.preds))
     out, moves = np.zeros((width, 3), np.uint64), np.zeros((width, 2), np.int64)
 
     def advance(store: Any, counters: Any, chunk: int) -> int:
-        return int(k.advance(rules, tables, images, store, counters, out, moves, chunk, greed))
+        return int(kernel(rules, tables, images, store, counters, out, moves, chunk, greed))
 
     return advance
 

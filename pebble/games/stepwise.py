@@ -15,6 +15,7 @@ from pebble.errors import InvalidArgument
 from pebble.games.board import Board
 from pebble.games.exploring import Found
 from pebble.games.guesses import GuessModel
+from pebble.games.inplace import InPlace
 from pebble.games.moves import Act, Move, Step, place, remove
 from pebble.games.position import Game
 from pebble.games.rules import (
@@ -85,11 +86,13 @@ class _StepModel:
         self.nodes, self.times = range(len(board)), range(1, steps + 1)
         self.costs: list[tuple[int, Any]] = []
         self.on = self._grid("on", steps + 1)
+        # the inputs of the in-place game are there, and no pebbles
+        self.inputs = board.sources if isinstance(game, InPlace) else ()
         for v in self.nodes:
-            self._fix(self.on[0][v], False)
+            self._fix(self.on[0][v], v in self.inputs)
         build = {
-            Black: self._black, Reversible: self._reversible, Spooky: self._spooky,
-            RedBlue: self._red_blue, ParallelBlack: self._parallel,
+            Black: self._black, Reversible: self._reversible, InPlace: self._in_place,
+            Spooky: self._spooky, RedBlue: self._red_blue, ParallelBlack: self._parallel,
             ParallelReversible: self._parallel,
         }[type(game)]  # fmt: skip
         build()
@@ -106,7 +109,7 @@ class _StepModel:
         # [Constraint] the pebbles on the board weigh at most so much at any time
         for t in range(self.steps + 1):
             weights = [self.plain.sizes[v] * grid[t][v] for grid in layers for v in self.nodes]
-            self.model.add(sum(weights) <= self.pebbles)
+            self.model.add(sum(weights) <= self.pebbles + len(self.inputs))
 
     def _xor(self, grid: list[list[Any]], name: str) -> list[list[Any]]:
         """Variables that say where a grid changes from one step to the next."""
@@ -213,6 +216,32 @@ class _StepModel:
             self._end(self.on, self.board.targets)
         else:
             self._visit(self.on)
+
+    def _in_place(self) -> None:
+        game, model, on = self.game, self.model, self.on
+        assert isinstance(game, InPlace)
+        in_place = frozenset(game.in_place(self.board))
+        change = self._xor(on, "change")
+        gate, taken = (self._grid(name, self.steps + 1) for name in ("gate", "taken"))
+        self._room(on)
+        self._one_a_step(gate)
+        self._pay(gate)
+        for t in self.times:
+            model.add_at_most_one(taken[t])
+            for v in self.nodes:
+                # [Constraint] what changes is the gate of the move, or that whose place it takes
+                model.add(gate[t][v] + taken[t][v] == change[t][v])
+                readers = [w for w in self.board.succs[v] if w in in_place]
+                model.add_bool_or([~taken[t][v], *(gate[t][w] for w in readers)])
+                if v in self.inputs:
+                    self._fix(gate[t][v], False)
+                for u in self.board.preds[v]:
+                    # [Constraint] what the gate reads is there, unless their pebble slides
+                    model.add_bool_or([~gate[t][v], taken[t][u], on[t][u]])
+                    sliding = [~gate[t][v], ~taken[t][u]]
+                    model.add_bool_or([*sliding, on[t][u], on[t][v]])
+                    model.add_bool_or([*sliding, ~on[t][u], ~on[t][v]])
+        self._end(on, {*self.inputs, *self.board.targets})
 
     def _spooky(self) -> None:
         game, model, on = self.game, self.model, self.on
@@ -337,4 +366,6 @@ class _StepModel:
             acts = [Act.RESTORE if value(self.ghost[t - 1][v]) else Act.PLACE for v in new]
             offs = [Act.GHOST if value(self.ghost[t][v]) else Act.REMOVE for v in gone]
             return [Move(a, v) for a, v in [*zip(offs, gone), *zip(acts, new)]]
+        if isinstance(game, InPlace) and gone and new:
+            return [Move(Act.SLIDE, new[0], gone[0])]
         return [*map(remove, gone), *map(place, new)]
