@@ -267,7 +267,8 @@ def test_large_boards_get_a_strategy_with_nothing_in_place() -> None:
 def test_names() -> None:
     game = make_game("reversible-inplace/nodes=3,n5")
     assert game == InPlace(nodes=(3, "n5"))
-    assert make_game(str(game)) == game
+    for named in (game, InPlace(nodes=()), InPlace()):
+        assert make_game(str(named)) == named
     with pytest.raises(InvalidArgument, match=r"options are .*nodes=\.\.\."):
         make_game("reversible-inplace/slide")
     with pytest.raises(InvalidArgument, match="has no option 'nodes=3'"):

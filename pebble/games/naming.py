@@ -77,6 +77,6 @@ def _option(word: str) -> dict[str, Any]:
     if word.isdecimal():
         return {"ghosts": int(word)}
     if word.startswith("nodes="):
-        listed = word.removeprefix("nodes=").split(",")
+        listed = filter(None, word.removeprefix("nodes=").split(","))
         return {"nodes": tuple(int(node) if node.isdecimal() else node for node in listed)}
     return _WORDS.get(word, {word: True})
