@@ -7,7 +7,7 @@ from typing import Any
 
 from pebble.errors import InvalidArgument
 from pebble.games.inplace import InPlace
-from pebble.games.position import Game
+from pebble.games.position import Game, SequentialGame
 from pebble.games.rules import (
     Black,
     BlackWhite,
@@ -59,9 +59,10 @@ def make_game(name: str) -> Game:
         raise InvalidArgument(f"There is no game {title!r}; choose one of {', '.join(GAMES)}.")
     options: dict[str, Any] = {}
     known = {field.name for field in fields(game)}
+    sequential = issubclass(game, SequentialGame)
     for word in words:
         option = _option(word)
-        if not known.issuperset(option) and not (word == "persistent" and game.parallel):
+        if not known.issuperset(option) and (sequential or word != "persistent"):
             words = [w for w, o in _WORDS.items() if known.issuperset(o)]
             words += ["a number of ghosts"] if "ghosts" in known else []
             words += ["nodes=..."] if "nodes" in known else []

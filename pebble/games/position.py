@@ -115,8 +115,6 @@ class Position:
 class Game(ABC):
     """What every game has. A game of your own inherits `SequentialGame`.
 
-    `parallel` games have no moves: each of their steps places and removes sets of pebbles.
-
     Parameters
     ----------
     weighted : bool
@@ -127,7 +125,6 @@ class Game(ABC):
     weighted: bool = False
     title: ClassVar[str] = ""
     cost_name: ClassVar[str] = "moves"
-    parallel: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return self.title + ("-weighted" if self.weighted else "")
@@ -135,6 +132,11 @@ class Game(ABC):
     def start(self, board: Board) -> Position:
         """The position before the first move."""
         return Position(board, self)
+
+    @property
+    @abstractmethod
+    def parallel(self) -> bool:
+        """Whether each step places and removes sets of pebbles; else there are moves."""
 
     @abstractmethod
     def unmet(self, position: Position) -> str | None:
@@ -162,7 +164,7 @@ class SequentialGame(Game):
     3
     """
 
-    parallel: ClassVar[bool] = False
+    parallel = False
 
     @abstractmethod
     def moves(self, position: Position) -> dict[Act, Callable[[Move], None]]:

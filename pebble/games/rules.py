@@ -410,6 +410,7 @@ class ParallelBlack(Game):
 
     title: ClassVar[str] = "parallel-black"
     cost_name: ClassVar[str] = "cumulative cost"
+    parallel = True
 
     def unmet(self, position: Position) -> str | None:
         """A target that was never pebbled."""
@@ -428,6 +429,7 @@ class ParallelReversible(Game):
 
     title: ClassVar[str] = "reversible-parallel"
     cost_name: ClassVar[str] = "steps"
+    parallel = True
 
     def __str__(self) -> str:
         return f"{super().__str__()}/persistent"
