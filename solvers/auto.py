@@ -15,6 +15,7 @@ from typing import Any
 
 from pebble.errors import InvalidArgument, PebbleError
 from pebble.problem import Objective, Problem
+from pebble.referee import simulate
 from pebble.schedule import FREE_ORDER, Schedule
 from pebble.solver import Answer, Progress, get_solver, register, solver_names
 from pebble.solvers.anneal import Search
@@ -328,8 +329,13 @@ class _Exact:
             return best
         if self.search.best is None:
             return Answer(best.schedule, 0, exact.scope, exact.infeasible, exact.message)
-        if exact.schedule is not None and self.search.best_value == exact.lower_bound:
-            return exact
         if self.search.best_value < exact.lower_bound:  # the free order is better than the proof
             return best
+        if exact.schedule is not None and self._as_good(exact.schedule):
+            return exact  # in the order of which the bound speaks
         return Answer(best.schedule, exact.lower_bound, exact.scope)
+
+    def _as_good(self, schedule: Schedule) -> bool:
+        problem = self.search.problem
+        trace = simulate(problem, schedule)
+        return trace.peak <= problem.budget and trace.cost <= self.search.best_value

@@ -25,7 +25,7 @@ SEGMENTS = (1, 8, 5, 10, 3, 16, 32)
 """Numbers of segments whose borders are saved in any case, the most promising first."""
 CLOSE = 0.0005
 """A gap that is good enough."""
-REPAIRS = 16
+REPAIRS = 24
 """Near misses that are repaired where the price alone comes to no good plan."""
 _PROBES = 12
 
@@ -69,7 +69,7 @@ def priced(
             break
         if repair and not best.fits:
             search.repair(1)
-    if repair and search.bound is not None and not search.close:
+    if repair and search.bound is not None and not search.nearly_close:
         search.repair(REPAIRS)
     if search.bound is None:
         message = "What one moment must hold exceeds the budget, in any order."
@@ -102,6 +102,11 @@ class _Bisection:
     def close(self) -> bool:
         """Whether more segmentations could not gain anything worth their time."""
         return self.best.fits and self.best.cost <= (1 + CLOSE) * (self.bound or 0)
+
+    @property
+    def nearly_close(self) -> bool:
+        """Whether repairs could not gain anything worth their time."""
+        return self.best.fits and self.best.cost <= (1 + 2 * CLOSE) * (self.bound or 0)
 
     def _hopeless(self, choice: Choice) -> bool:
         """Whether what is dearer than this choice is dearer than the best known."""
@@ -136,16 +141,18 @@ class _Bisection:
             self.best.offer(filled(self.problem, self.best.schedule))
 
     def repair(self, most: int) -> None:
-        """Repair the nearest of the misses, at most so many; each only once."""
+        """Repair the nearest of the misses that cost less than the incumbent, each only once."""
         repair = Repair(self.problem, self._deadline)
-        for miss in sorted(self._misses)[:most]:
+        hopeful = [miss for miss in sorted(self._misses) if self._hopeful(miss)]
+        for miss in hopeful[:most]:
             schedule = self._misses.pop(miss)
-            if self.late or (self.best.fits and miss[1] >= self.best.cost):
-                continue
             for far in (0.0, 0.5):
-                fitting = repair.fit(schedule, far)
+                fitting = repair.fit(schedule, far) if self._hopeful(miss) else None
                 if fitting is not None:
                     self.best.offer(filled(self.problem, fitting))
+
+    def _hopeful(self, miss: tuple[int, int]) -> bool:
+        return not self.late and (not self.best.fits or miss[1] < self.best.cost)
 
     def descend(self, keep: BoolArray) -> None:
         """From both ends of the price to the two choices next to the budget, then between them."""

@@ -13,7 +13,9 @@ from pebble.graph import Graph, Op, Phase, Value
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
 from pebble.schedule import FIXED_ORDER, Schedule
-from pebble.solver import Progress, Status, solve
+from pebble.solver import Answer, Progress, Status, solve
+from pebble.solvers import auto
+from pebble.solvers.anneal import Search
 from pebble.solvers.minpeak import minimum_budget, peak_bound
 
 
@@ -204,3 +206,18 @@ def test_the_bound_on_the_peak_counts_what_no_order_can_drop() -> None:
     assert Problem(graph, 0).working_set_bound == 12
     assert peak_bound(Problem(graph, 0)) == 14  # the draw waits while 'narrow' runs
     assert simulate(graph, (0, 1, 2, 3)).peak == 14
+
+
+def test_a_worse_schedule_of_the_exact_solver_never_replaces_the_best(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = transformer(1)
+    problem = Problem(graph, simulate(graph, Schedule.keep_all(graph)).peak)
+    twice = Schedule((0, *range(len(graph.ops))))  # fits, and costs more than the bound it names
+    stale = Answer(twice, graph.total_cost, FIXED_ORDER)
+    monkeypatch.setattr(auto, "get_solver", lambda name: (name, lambda *args, **options: stale))
+    search = Search(problem)
+    exact = auto._Exact(search)
+    answer = exact.answer()
+    assert answer.schedule is not None
+    assert simulate(problem, answer.schedule).cost == graph.total_cost
