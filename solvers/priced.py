@@ -27,6 +27,8 @@ CLOSE = 0.0005
 """A gap that is good enough."""
 REPAIRS = 24
 """Near misses that are repaired where the price alone comes to no good plan."""
+SHORT = 1.0
+"""Seconds for repairs where the gap is below a thousandth already."""
 _PROBES = 12
 
 
@@ -62,6 +64,7 @@ def priced(
     if best.fits or not problem.may_repeat.any():
         return best.answer()
     search = _Bisection(problem, best, time_limit)
+    repair = repair and problem.objective is Objective.COST
     for keep in search.segmentations():
         search.descend(keep)
         search.fill()
@@ -69,8 +72,8 @@ def priced(
             break
         if repair and not best.fits:
             search.repair(1)
-    if repair and search.bound is not None and not search.nearly_close:
-        search.repair(REPAIRS)
+    if repair and search.bound is not None and not search.close:
+        search.repair(REPAIRS, SHORT if search.nearly_close else time_limit)
     if search.bound is None:
         message = "What one moment must hold exceeds the budget, in any order."
         return replace(best.answer(message), infeasible=True)
@@ -105,7 +108,7 @@ class _Bisection:
 
     @property
     def nearly_close(self) -> bool:
-        """Whether repairs could not gain anything worth their time."""
+        """Whether repairs could not gain anything worth much time."""
         return self.best.fits and self.best.cost <= (1 + 2 * CLOSE) * (self.bound or 0)
 
     def _hopeless(self, choice: Choice) -> bool:
@@ -140,19 +143,21 @@ class _Bisection:
         if self.best.fits and self.best.schedule is not None:
             self.best.offer(filled(self.problem, self.best.schedule))
 
-    def repair(self, most: int) -> None:
+    def repair(self, most: int, seconds: float = float("inf")) -> None:
         """Repair the nearest of the misses that cost less than the incumbent, each only once."""
-        repair = Repair(self.problem, self._deadline)
+        deadline = min(self._deadline, time.perf_counter() + seconds)
+        repair = Repair(self.problem, deadline)
         hopeful = [miss for miss in sorted(self._misses) if self._hopeful(miss)]
         for miss in hopeful[:most]:
             schedule = self._misses.pop(miss)
             for far in (0.0, 0.5):
-                fitting = repair.fit(schedule, far) if self._hopeful(miss) else None
+                in_time = time.perf_counter() < deadline and self._hopeful(miss)
+                fitting = repair.fit(schedule, far) if in_time else None
                 if fitting is not None:
                     self.best.offer(filled(self.problem, fitting))
 
     def _hopeful(self, miss: tuple[int, int]) -> bool:
-        return not self.late and (not self.best.fits or miss[1] < self.best.cost)
+        return not self.best.fits or miss[1] < self.best.cost
 
     def descend(self, keep: BoolArray) -> None:
         """From both ends of the price to the two choices next to the budget, then between them."""
