@@ -25,7 +25,7 @@ from pebble.games._store_kernels import (
     STATES,
     pop,
     push,
-    slot_of,
+    reach,
 )
 from pebble.games._words import ONE, ZERO, canonical, lowest, total
 
@@ -127,16 +127,7 @@ def advance_downsets(
             if new > cap:
                 continue
             word, _, _, image = canonical(done | bit, ZERO, ZERO, images)
-            slot = slot_of(store, word, ZERO, ZERO)
-            j = store.table[slot]
-            if j < 0:
-                j = counters[STATES]
-                counters[STATES] += 1
-                store.table[slot] = j
-                store.a[j] = word
-            elif new >= store.g[j]:
-                continue
-            store.closed[j] = 0
-            store.g[j], store.parent[j], store.move[j], store.image[j] = new, i, v, image
-            push(store, counters, new, left, j)
+            j = reach(store, counters, (word, ZERO, ZERO), new, i, v, image, False)
+            if j >= 0:
+                push(store, counters, new, left, j)
     return RUNNING

@@ -21,7 +21,7 @@ from pebble.games._store_kernels import (
     Store,
     pop,
     push,
-    slot_of,
+    reach,
 )
 from pebble.games._words import ONE, ZERO, canonical, lowest, total
 
@@ -134,18 +134,10 @@ def advance_in_place(
         cost = store.g[i] + 1
         for k in range(expand_in_place(rules, t, store.a[i], out, moves)):
             word, _, _, image = canonical(out[k, 0], ZERO, ZERO, images)
-            slot = slot_of(store, word, ZERO, ZERO)
-            j = store.table[slot]
+            state, once = (word, ZERO, ZERO), greed > 1
+            j = reach(store, counters, state, cost, i, moves[k, 1], image, once)
             if j < 0:
-                j = counters[STATES]
-                counters[STATES] += 1
-                store.table[slot] = j
-                store.a[j] = word
-            elif cost >= store.g[j] or greed > 1:
                 continue
-            store.closed[j] = 0
-            store.g[j], store.parent[j], store.move[j] = cost, i, moves[k, 1]
-            store.image[j] = image
             left = estimate_in_place(t, word)
             push(store, counters, cost + greed * left, left, j)
     return RUNNING

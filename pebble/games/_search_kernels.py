@@ -23,7 +23,7 @@ from pebble.games._store_kernels import (
     Store,
     pop,
     push,
-    slot_of,
+    reach,
 )
 from pebble.games._words import canonical
 
@@ -63,19 +63,9 @@ def advance(
         for k in range(expand(rules, t, a, b, c, out, moves)):
             cost = g + moves[k, 0]
             x, y, z, image = canonical(out[k, 0], out[k, 1], out[k, 2], images)
-            slot = slot_of(store, x, y, z)
-            j = store.table[slot]
+            j = reach(store, counters, (x, y, z), cost, i, moves[k, 1], image, greed > 1)
             if j < 0:
-                j = counters[STATES]
-                counters[STATES] += 1
-                store.table[slot] = j
-                store.a[j], store.b[j], store.c[j] = x, y, z
-                store.closed[j] = 0
-            elif cost >= store.g[j] or greed > 1:
                 continue
-            store.closed[j] = 0
-            store.g[j], store.parent[j], store.move[j] = cost, i, moves[k, 1]
-            store.image[j] = image
             h = estimate(rules, t, x, y, z)
             push(store, counters, cost + greed * h, h, j)
     return RUNNING

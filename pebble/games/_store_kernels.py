@@ -97,6 +97,36 @@ def pop(store: Store, counters: Any) -> Any:
     return first
 
 
+@inner
+def reach(
+    store: Store,
+    counters: Any,
+    state: Any,
+    cost: int,
+    parent: int,
+    move: int,
+    image: int,
+    once: bool,
+) -> Any:
+    """Enter a state of three words, or a cheaper way to it; its index, -1 if nothing changed.
+
+    With `once` the first way to a state is the only one.
+    """
+    a, b, c = state
+    slot = slot_of(store, a, b, c)
+    i = store.table[slot]
+    if i < 0:
+        i = counters[STATES]
+        counters[STATES] += 1
+        store.table[slot] = i
+        store.a[i], store.b[i], store.c[i] = a, b, c
+    elif once or cost >= store.g[i]:
+        return np.int64(-1)
+    store.closed[i] = 0
+    store.g[i], store.parent[i], store.move[i], store.image[i] = cost, parent, move, image
+    return np.int64(i)
+
+
 @entry
 def rehash(store: Store, states: int) -> None:
     """Fill an empty hash table with the states there are."""
