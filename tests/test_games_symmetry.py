@@ -51,7 +51,7 @@ def test_groups_of_families(name: str, order: int) -> None:
 
 
 def test_words_are_permuted_by_bytes() -> None:
-    from pebble.games._words import permuted
+    from pebble.games.kernels.words import permuted
 
     board = Board.of(make_graph("matmul:2x2x2"))
     tables, images = byte_tables(board), automorphisms(board)[1:]

@@ -92,7 +92,7 @@ def _search_downsets(
     max_states: int,
 ) -> tuple[list[int] | None, int, int, bool]:
     """(order or None, bound on its worst moment, states, whether the search finished)."""
-    from pebble.games import _downset_kernels as k
+    from pebble.games.kernels import downsets as k
 
     _, tables = translate(game, board, 0)
     held = np.uint64(sum(1 << v for v in board.targets) if getattr(game, "hold", False) else 0)

@@ -63,7 +63,7 @@ class Exploration:
     """
 
     def __init__(self, *words: Any, bound: int = 0, left: int = 0) -> None:
-        from pebble.games import _store_kernels as kernels
+        from pebble.games.kernels import store as kernels
 
         self.kernels = kernels
         self.counters, self.store = np.zeros(5, np.int64), _new_store(_FIRST)
@@ -129,7 +129,7 @@ class Exploration:
 
 def translate(game: Game, board: Board, pebbles: int) -> tuple[Any, Any]:
     """The rules as numbers; the board as bit sets, and what lies in slow memory at first."""
-    from pebble.games import _rule_kernels as k
+    from pebble.games.kernels import rules as k
 
     code = {
         Black: k.BLACK, Reversible: k.REVERSIBLE, BlackWhite: k.BLACK_WHITE, Spooky: k.SPOOKY,
@@ -169,7 +169,7 @@ def translate(game: Game, board: Board, pebbles: int) -> tuple[Any, Any]:
 
 def translate_in_place(game: InPlace, board: Board, pebbles: int) -> tuple[Any, Any]:
     """The same for the in-place game, whose search counts the inputs that are there as pebbles."""
-    from pebble.games import _inplace_kernels as k
+    from pebble.games.kernels import in_place as k
 
     in_place = game.in_place(board)
     above = [0] * len(board)
@@ -196,7 +196,7 @@ def _words(rows: Any) -> Any:
 
 
 def _new_store(size: int) -> Any:
-    from pebble.games._store_kernels import Store
+    from pebble.games.kernels.store import Store
 
     return Store(
         a=np.zeros(size, np.uint64),
@@ -216,7 +216,7 @@ def _new_store(size: int) -> Any:
 
 def _grown(store: Any, counters: Any) -> Any:
     """The same search with twice the room."""
-    from pebble.games import _store_kernels as s
+    from pebble.games.kernels import store as s
 
     states, heap = int(counters[s.STATES]), int(counters[s.HEAP])
     bigger = _new_store(2 * len(store.a))

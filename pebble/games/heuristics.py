@@ -305,7 +305,7 @@ def search_order(
     enough: int = 0,
 ) -> tuple[list[int], int]:
     """A one-shot order of low peak, by annealing: (order, peak without sliding)."""
-    from pebble.games import _order_kernels as k
+    from pebble.games.kernels import orders as k
 
     net, marks = _net(board, game, board.targets if game.hold else ())
     best, order = 1 << 62, np.arange(len(board))
@@ -334,7 +334,7 @@ def red_blue_strategy(
 
     Sizes and unequal transfer costs are not looked at; the play of the result counts them.
     """
-    from pebble.games import _order_kernels as k
+    from pebble.games.kernels import orders as k
 
     if game.weighted:
         raise InvalidArgument("The red-blue construction plays the unweighted game only.")

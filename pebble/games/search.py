@@ -94,9 +94,9 @@ def _marked(board: Board, in_place: tuple[int, ...]) -> Board:
 
 def _advance_moves(game: Game, rules: Any, tables: Any, images: Any, greed: int) -> Advance:
     if isinstance(game, InPlace):
-        from pebble.games._inplace_kernels import advance_in_place as kernel
+        from pebble.games.kernels.in_place import advance_in_place as kernel
     else:
-        from pebble.games._search_kernels import advance as kernel
+        from pebble.games.kernels.search import advance as kernel
 
     n = len(tables.preds)
     width = 4 + n + 2 * max(n, sum(int(word).bit_count() for word in tables.preds))
