@@ -233,7 +233,7 @@ def test_forged_certificates_are_refused() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 9), st.integers(0, 10_000))
 def test_path_bound_never_exceeds_the_pebbling_number(n: int, seed: int) -> None:
-    from pebble.games.search import search
+    from pebble.games.exact.search import search
 
     board = Board.of(random_dag(n, 0.5, seed=seed))
     for game in (NOSLIDE, SLIDE):

@@ -16,7 +16,7 @@ from pebble.games.bridge import (
     training_board,
     training_game,
 )
-from pebble.games.exploring import Found
+from pebble.games.exact.exploration import Found
 from pebble.games.families import FAMILIES, graph_of_edges
 from pebble.games.frames import frames
 from pebble.games.inplace import InPlace

@@ -12,8 +12,8 @@ import numpy as np
 from pebble.errors import InvalidArgument
 from pebble.games.answers import Arena
 from pebble.games.board import Board
-from pebble.games.downsets import strategy_of_order
-from pebble.games.exploring import Found
+from pebble.games.exact.downsets import strategy_of_order
+from pebble.games.exact.exploration import Found
 from pebble.games.formulas import line_pebbles
 from pebble.games.inplace import InPlace
 from pebble.games.lines import is_line, knill_strategy

@@ -13,8 +13,8 @@ from typing import Any
 
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
-from pebble.games.exploring import Found
-from pebble.games.guesses import GuessModel
+from pebble.games.exact.exploration import Found
+from pebble.games.exact.guesses import GuessModel
 from pebble.games.inplace import InPlace
 from pebble.games.moves import Act, Move, Step, place, remove
 from pebble.games.position import Game

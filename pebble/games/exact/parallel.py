@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pebble.games.exploring import Advance, Exploration
+from pebble.games.exact.exploration import Advance, Exploration
 from pebble.games.moves import Step
 from pebble.games.position import Game
 from pebble.games.rules import ParallelBlack

@@ -9,7 +9,7 @@ import numpy as np
 
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
-from pebble.games.exploring import (
+from pebble.games.exact.exploration import (
     LIMIT,
     MOST_STATES,
     Advance,
@@ -18,11 +18,11 @@ from pebble.games.exploring import (
     translate,
     translate_in_place,
 )
+from pebble.games.exact.parallel import advance_steps, read_steps
+from pebble.games.exact.symmetry import byte_tables
 from pebble.games.inplace import InPlace
 from pebble.games.moves import Act, Move
-from pebble.games.parallel import advance_steps, read_steps
 from pebble.games.position import Game
-from pebble.games.symmetry import byte_tables
 
 GREED = 64
 """Weight of what is left in a search that only asks whether the goal can be reached."""

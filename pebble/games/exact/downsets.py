@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from pebble.games.board import Board
-from pebble.games.exploring import MOST_STATES, Exploration, Found, translate
+from pebble.games.exact.exploration import MOST_STATES, Exploration, Found, translate
+from pebble.games.exact.symmetry import byte_tables
 from pebble.games.moves import Act, Move, place, remove
 from pebble.games.rules import Black, RedBlue
-from pebble.games.symmetry import byte_tables
 
 
 def search_orders(
