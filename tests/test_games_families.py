@@ -177,7 +177,7 @@ def test_two_point_transform() -> None:
 
 
 def test_cut_bound_never_exceeds_the_optimum() -> None:
-    from pebble.games.floors import floor_of_cost
+    from pebble.games.bounds.floors import floor_of_cost
     from pebble.games.traffic import cut_applies, cut_bound
 
     graph = Board.of(make_graph("matmul:2x2x2"))

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pebble.games import Board, RedBlue, least_cost, least_pebbles, make_game, make_graph, play
+from pebble.games.bounds.floors import floor_of_cost
 from pebble.games.exact import search as search_module
 from pebble.games.exact.downsets import least_spill
 from pebble.games.exact.symmetry import automorphisms, byte_tables
 from pebble.games.families import random_dag
-from pebble.games.floors import floor_of_cost
 from pebble.solver import Status
 
 

@@ -8,7 +8,7 @@ A *game* is a rule object, a *strategy* a tuple of moves, and `play` the judge o
 """
 
 from pebble.games.board import Board
-from pebble.games.bounds import PathCertificate, certify, check_certificate
+from pebble.games.bounds.certificates import PathCertificate, certify, check_certificate
 from pebble.games.bridge import (
     Training,
     schedule_of_strategy,

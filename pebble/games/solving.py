@@ -9,11 +9,11 @@ from typing import Any
 from pebble.errors import InvalidArgument
 from pebble.games.answers import Arena, GameResult, judged
 from pebble.games.board import Board
+from pebble.games.bounds.floors import floor_of_cost, floor_of_pebbles
 from pebble.games.engines import ENGINES, Engine, heuristic_engine, pick
 from pebble.games.exact.downsets import least_spill, search_orders
 from pebble.games.exact.exploration import LIMIT, Found
 from pebble.games.exact.search import search
-from pebble.games.floors import floor_of_cost, floor_of_pebbles
 from pebble.games.playing import play
 from pebble.games.position import Game
 from pebble.games.rules import Black, RedBlue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pebble.games.board import Board
-from pebble.games.bounds import path_bound
+from pebble.games.bounds.certificates import path_bound
 from pebble.games.exact.downsets import least_working_set
 from pebble.games.inplace import InPlace
 from pebble.games.position import Game
