@@ -32,11 +32,11 @@ from pebble.games import (
     play,
     remove,
 )
+from pebble.games.constructions.heuristics import cone_strategy, order_targets
+from pebble.games.constructions.nested import TooLong, nested_strategy
+from pebble.games.constructions.stopovers import stopover_strategies
+from pebble.games.constructions.trimming import tightened, trimmed
 from pebble.games.families import FAMILIES, random_dag, random_layered
-from pebble.games.heuristics import cone_strategy, order_targets
-from pebble.games.nested import TooLong, nested_strategy
-from pebble.games.stopovers import stopover_strategies
-from pebble.games.trimming import tightened, trimmed
 from pebble.solver import Status
 
 NOSLIDE, SLIDE = Black(), Black(slide=True)

@@ -16,11 +16,11 @@ from pebble.games.bridge import (
     training_board,
     training_game,
 )
+from pebble.games.constructions.lines import bennett_strategy, knill_strategy
 from pebble.games.exact.exploration import Found
 from pebble.games.families import FAMILIES, graph_of_edges
 from pebble.games.frames import frames
 from pebble.games.inplace import InPlace
-from pebble.games.lines import bennett_strategy, knill_strategy
 from pebble.games.moves import Act, Move, Step, Strategy, place, remove
 from pebble.games.naming import GAMES, make_game
 from pebble.games.netlist import parse_bench, read_bench

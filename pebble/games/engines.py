@@ -43,7 +43,7 @@ def cpsat_engine(game: Game, board: Board, pebbles: int, **options: Any) -> Foun
 
 def heuristic_engine(game: Game, board: Board, pebbles: int, **options: Any) -> Found:
     """Constructions and local search, for boards beyond the exact engines."""
-    from pebble.games.heuristics import construct
+    from pebble.games.constructions.heuristics import construct
 
     return construct(game, board, pebbles, **options)
 

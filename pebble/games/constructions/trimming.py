@@ -60,7 +60,7 @@ def trimmed(
     Examples
     --------
     >>> from pebble.games import make_graph
-    >>> from pebble.games.lines import bennett_strategy
+    >>> from pebble.games.constructions.lines import bennett_strategy
     >>> board = Board.of(make_graph("path:16"))
     >>> moves = bennett_strategy(2, 4)
     >>> [len(trimmed(board, moves, k, deadline=0.0)) for k in (5, 16)]

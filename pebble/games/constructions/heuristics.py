@@ -12,13 +12,15 @@ import numpy as np
 from pebble.errors import InvalidArgument
 from pebble.games.answers import Arena
 from pebble.games.board import Board
+from pebble.games.constructions.lines import is_line, knill_strategy
+from pebble.games.constructions.nested import nested_strategies
+from pebble.games.constructions.stopovers import stopover_strategies
+from pebble.games.constructions.trimming import tightened, trimmed
 from pebble.games.exact.downsets import strategy_of_order
 from pebble.games.exact.exploration import Found
 from pebble.games.formulas import line_pebbles
 from pebble.games.inplace import InPlace
-from pebble.games.lines import is_line, knill_strategy
 from pebble.games.moves import Act, Move, Step, place, remove
-from pebble.games.nested import nested_strategies
 from pebble.games.playing import play
 from pebble.games.position import Game
 from pebble.games.rules import (
@@ -29,8 +31,6 @@ from pebble.games.rules import (
     RedBlue,
     Reversible,
 )
-from pebble.games.stopovers import stopover_strategies
-from pebble.games.trimming import tightened, trimmed
 
 _EXACT_TARGETS = 16
 _ROUNDS = 4000
