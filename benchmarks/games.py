@@ -42,8 +42,8 @@ from pebble.games import (
     read_bench,
 )
 from pebble.games.constructions.heuristics import cone_strategy, order_targets
-from pebble.games.families import random_dag
 from pebble.games.formulas import line_moves, reversible_moves
+from pebble.games.literature.families import random_dag
 
 RESULTS = Path(__file__).parent / "results" / "games.json"
 Row = dict[str, Any]

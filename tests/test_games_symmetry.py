@@ -15,7 +15,7 @@ from pebble.games.bounds.floors import floor_of_cost
 from pebble.games.exact import search as search_module
 from pebble.games.exact.downsets import least_spill
 from pebble.games.exact.symmetry import automorphisms, byte_tables
-from pebble.games.families import random_dag
+from pebble.games.literature.families import random_dag
 from pebble.solver import Status
 
 

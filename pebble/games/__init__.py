@@ -18,16 +18,16 @@ from pebble.games.bridge import (
 )
 from pebble.games.constructions.lines import bennett_strategy, knill_strategy
 from pebble.games.exact.exploration import Found
-from pebble.games.families import FAMILIES, graph_of_edges
 from pebble.games.frames import frames
 from pebble.games.inplace import InPlace
+from pebble.games.literature.families import FAMILIES, graph_of_edges
+from pebble.games.literature.named_graphs import make_graph
+from pebble.games.literature.netlist import parse_bench, read_bench
 from pebble.games.moves import Act, Move, Step, Strategy, place, remove
 from pebble.games.naming import GAMES, make_game
-from pebble.games.netlist import parse_bench, read_bench
 from pebble.games.offload import OffloadTrace, offload_of_strategy, simulate_offload
 from pebble.games.playing import Play, play
 from pebble.games.position import Game, SequentialGame
-from pebble.games.reading import make_graph
 from pebble.games.rules import (
     Black,
     BlackWhite,
