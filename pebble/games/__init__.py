@@ -9,13 +9,6 @@ A *game* is a rule object, a *strategy* a tuple of moves, and `play` the judge o
 
 from pebble.games.board import Board
 from pebble.games.bounds.certificates import PathCertificate, certify, check_certificate
-from pebble.games.bridge import (
-    Training,
-    schedule_of_strategy,
-    strategy_of_schedule,
-    training_board,
-    training_game,
-)
 from pebble.games.constructions.lines import bennett_strategy, knill_strategy
 from pebble.games.exact.exploration import Found
 from pebble.games.frames import frames
@@ -25,7 +18,6 @@ from pebble.games.literature.named_graphs import make_graph
 from pebble.games.literature.netlist import parse_bench, read_bench
 from pebble.games.moves import Act, Move, Step, Strategy, place, remove
 from pebble.games.naming import GAMES, make_game
-from pebble.games.offload import OffloadTrace, offload_of_strategy, simulate_offload
 from pebble.games.playing import Play, play
 from pebble.games.position import Game, SequentialGame
 from pebble.games.rules import (
@@ -44,6 +36,14 @@ from pebble.games.solving import (
     least_pebbles,
     pareto_front,
 )
+from pebble.games.training.bridge import (
+    Training,
+    schedule_of_strategy,
+    strategy_of_schedule,
+    training_board,
+    training_game,
+)
+from pebble.games.training.offload import OffloadTrace, offload_of_strategy, simulate_offload
 
 __all__ = [
     "ENGINES",
