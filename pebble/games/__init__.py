@@ -12,7 +12,6 @@ from pebble.games.bounds.certificates import PathCertificate, certify, check_cer
 from pebble.games.constructions.lines import bennett_strategy, knill_strategy
 from pebble.games.exact.exploration import Found
 from pebble.games.frames import frames
-from pebble.games.inplace import InPlace
 from pebble.games.literature.families import FAMILIES, graph_of_edges
 from pebble.games.literature.named_graphs import make_graph
 from pebble.games.literature.netlist import parse_bench, read_bench
@@ -23,6 +22,7 @@ from pebble.games.position import Game, SequentialGame
 from pebble.games.rules import (
     Black,
     BlackWhite,
+    InPlace,
     ParallelBlack,
     ParallelReversible,
     RedBlue,

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pebble.games.board import Board
-from pebble.games.inplace import InPlace
 from pebble.games.moves import Move, Step
 from pebble.games.playing import Play, play
 from pebble.games.position import Game
-from pebble.games.rules import Black, Reversible
+from pebble.games.rules import Black, InPlace, Reversible
 from pebble.solver import Status
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pebble.games.board import Board
 from pebble.games.bounds.certificates import path_bound
 from pebble.games.exact.downsets import least_working_set
-from pebble.games.inplace import InPlace
 from pebble.games.position import Game
-from pebble.games.rules import Black, ParallelBlack, RedBlue, Reversible
+from pebble.games.rules import Black, InPlace, ParallelBlack, RedBlue, Reversible
 
 
 def floor_of_pebbles(game: Game, board: Board) -> int:

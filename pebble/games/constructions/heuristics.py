@@ -19,13 +19,13 @@ from pebble.games.constructions.trimming import tightened, trimmed
 from pebble.games.exact.downsets import strategy_of_order
 from pebble.games.exact.exploration import Found
 from pebble.games.formulas import line_pebbles
-from pebble.games.inplace import InPlace
 from pebble.games.moves import Act, Move, Step, place, remove
 from pebble.games.playing import play
 from pebble.games.position import Game
 from pebble.games.rules import (
     Black,
     BlackWhite,
+    InPlace,
     ParallelBlack,
     ParallelReversible,
     RedBlue,

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from pebble.games.board import Board
-from pebble.games.inplace import InPlace
 from pebble.games.position import Game
-from pebble.games.rules import Black, BlackWhite, RedBlue, Reversible, Spooky
+from pebble.games.rules import Black, BlackWhite, InPlace, RedBlue, Reversible, Spooky
 
 LIMIT = 64
 MOST_STATES = 12_000_000

@@ -20,9 +20,9 @@ from pebble.games.exact.exploration import (
 )
 from pebble.games.exact.parallel import advance_steps, read_steps
 from pebble.games.exact.symmetry import byte_tables
-from pebble.games.inplace import InPlace
 from pebble.games.moves import Act, Move
 from pebble.games.position import Game
+from pebble.games.rules import InPlace
 
 GREED = 64
 """Weight of what is left in a search that only asks whether the goal can be reached."""
