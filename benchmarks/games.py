@@ -41,7 +41,7 @@ from pebble.games import (
     play,
     read_bench,
 )
-from pebble.games.constructions.heuristics import cone_strategy, order_targets
+from pebble.games.constructions.cones import cone_strategy, order_targets
 from pebble.games.formulas import line_moves, reversible_moves
 from pebble.games.literature.families import random_dag
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pebble.games import Board, RedBlue, least_cost, least_pebbles, make_game, make_graph, play
-from pebble.games.bounds.floors import floor_of_cost
+from pebble.games.bounds.floors import cost_lower_bound
 from pebble.games.exact import search as search_module
 from pebble.games.exact.downsets import least_spill
 from pebble.games.exact.symmetry import automorphisms, byte_tables
@@ -99,11 +99,11 @@ def test_spill_never_exceeds_the_optimum() -> None:
         full = Board.of(random_dag(8, 0.5, seed=seed))
         board, _ = full.restricted(v for v in range(8) if full.preds[v] or full.succs[v])
         red = 1 + max(map(len, board.preds))
-        bound = floor_of_cost(game, board) + least_spill(game, board, red).bound
+        bound = cost_lower_bound(game, board) + least_spill(game, board, red).bound
         cost = least_cost(board, game, red).cost
         assert cost is not None
         assert bound <= cost
-        tight += bound == cost > floor_of_cost(game, board)
+        tight += bound == cost > cost_lower_bound(game, board)
     assert tight >= 3
 
 

@@ -7,10 +7,10 @@ A *game* is a rule object, a *strategy* a tuple of moves, and `play` the judge o
 5
 """
 
+from pebble.games.answers import Found
 from pebble.games.board import Board
 from pebble.games.bounds.certificates import PathCertificate, certify, check_certificate
 from pebble.games.constructions.lines import bennett_strategy, knill_strategy
-from pebble.games.exact.exploration import Found
 from pebble.games.frames import frames
 from pebble.games.literature.families import FAMILIES, graph_of_edges
 from pebble.games.literature.named_graphs import make_graph

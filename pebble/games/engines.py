@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from pebble.errors import UnknownSolver
+from pebble.games.answers import Found
 from pebble.games.board import Board
 from pebble.games.exact.downsets import search_orders
-from pebble.games.exact.exploration import LIMIT, Found
+from pebble.games.exact.exploration import LIMIT
 from pebble.games.exact.search import search
 from pebble.games.position import Game
 from pebble.games.rules import Black

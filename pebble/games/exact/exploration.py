@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,34 +19,6 @@ _FIRST = 1 << 12
 
 Advance = Callable[[Any, Any, int], int]
 """Takes a store, its counters and about how much to do; returns how the search stands."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What an engine says about one number of pebbles.
-
-    Attributes
-    ----------
-    strategy : tuple of Move or Step, or None
-    bound : int
-        Proved least cost with these pebbles (0 where the search only asked for existence).
-    infeasible : bool
-        Proved: no strategy (within the horizon, if there is one).
-    complete : bool
-        Whether the engine finished: with a strategy and a claim that its cost is the least, or
-        with a proof that there is none.
-    states : int
-        Configurations seen.
-    horizon : int or None
-        Most moves of the strategies that the claim speaks of; None: any number.
-    """
-
-    strategy: tuple[Any, ...] | None
-    bound: int = 0
-    infeasible: bool = False
-    complete: bool = False
-    states: int = 0
-    horizon: int | None = None
 
 
 class Exploration:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from pebble.errors import InvalidArgument
+from pebble.games.answers import Found
 from pebble.games.board import Board
 from pebble.games.exact.exploration import (
     LIMIT,
     MOST_STATES,
     Advance,
     Exploration,
-    Found,
     translate,
     translate_in_place,
 )

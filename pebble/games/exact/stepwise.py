@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 from pebble.errors import InvalidArgument
+from pebble.games.answers import Found
 from pebble.games.board import Board
-from pebble.games.exact.exploration import Found
 from pebble.games.exact.guesses import GuessModel
 from pebble.games.moves import Act, Move, Step, place, remove
 from pebble.games.position import Game
