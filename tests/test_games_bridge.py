@@ -68,7 +68,7 @@ def test_play_of_a_schedule_has_the_referees_peak_and_cost(seed: int) -> None:
     graph = random_graph(seed)
     schedule = random_schedule(graph, seed)
     expected = simulate(graph, schedule)
-    moves = schedule.to_strategy(graph)
+    moves = strategy_of_schedule(graph, schedule)
     trace = play(training_game(graph), training_board(graph), moves)
     assert (trace.peak, trace.cost) == (expected.peak, expected.cost)
     assert schedule_of_strategy(graph, moves) == schedule

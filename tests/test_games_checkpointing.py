@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from pebble.errors import InvalidArgument
-from pebble.games.formulas import revolve_steps, sqrt_segments, training_chain_placements
-from pebble.games.training.checkpointing import (
-    Level,
-    adjoint_time,
+from pebble.games import StorageLevel, adjoint_time, mixed_steps, read_once_time
+from pebble.games.formulas import (
     binomial_reach,
-    mixed_steps,
-    read_once_time,
+    revolve_steps,
+    sqrt_segments,
+    training_chain_placements,
 )
 
 DATA = json.loads((Path(__file__).parent / "data" / "checkpointing_values.json").read_text())
@@ -65,7 +64,7 @@ def least(start: State, done: Callable[[State], bool], moves: Callable[[State], 
     return inf
 
 
-def any_schedule(length: int, levels: list[Level], *, once: bool = False) -> float:
+def any_schedule(length: int, levels: list[StorageLevel], *, once: bool = False) -> float:
     """Least time over all schedules; with `once`, reading from level 1 takes the state away."""
 
     def moves(state: State) -> Iterator[tuple[float, State]]:
@@ -122,7 +121,7 @@ def test_revolve(slots: int, values: list[int]) -> None:
     """Griewank and Walther 2000: forward steps; adjoint steps come on top in the recursion."""
     for steps, value in enumerate(values, start=1):
         assert revolve_steps(steps, slots) == value
-        assert adjoint_time(steps - 1, [Level(slots=slots)]) == value + steps
+        assert adjoint_time(steps - 1, [StorageLevel(slots=slots)]) == value + steps
 
 
 @pytest.mark.parametrize(("slots", "values"), rows("reach"))
@@ -148,7 +147,7 @@ def test_disk_revolve(
     slots: int, write: float, read: float, once: bool, values: list[float]
 ) -> None:
     """Aupy et al. 2016, and no schedule is faster."""
-    memory, disk = Level(slots=slots), Level(slots=None, write=write, read=read)
+    memory, disk = StorageLevel(slots=slots), StorageLevel(slots=None, write=write, read=read)
     for length, value in enumerate(values):
         if once:
             assert read_once_time(length, memory, disk) == value
@@ -162,7 +161,7 @@ def test_h_revolve(
     slots: list[int], writes: list[float], reads: list[float], values: list[float]
 ) -> None:
     """Herrmann and Pallez 2020, and no schedule is faster."""
-    levels = [Level(slots=c, write=w, read=r) for c, w, r in zip(slots, writes, reads)]
+    levels = [StorageLevel(slots=c, write=w, read=r) for c, w, r in zip(slots, writes, reads)]
     for length, value in enumerate(values):
         assert adjoint_time(length, levels) == value
         assert any_schedule(length, levels) == value
@@ -176,23 +175,27 @@ def test_mixed(steps: int, units: int, value: int) -> None:
 
 
 def test_three_levels_and_long_chains() -> None:
-    levels = [Level(slots=1), Level(slots=1, write=1, read=1), Level(slots=1, write=3, read=3)]
+    levels = [
+        StorageLevel(slots=1),
+        StorageLevel(slots=1, write=1, read=1),
+        StorageLevel(slots=1, write=3, read=3),
+    ]
     for length in range(7):
         assert adjoint_time(length, levels) == any_schedule(length, levels)
-    assert adjoint_time(300, [Level(slots=10)]) == revolve_steps(301, 10) + 301
-    free = [Level(slots=2), Level(slots=None)]
+    assert adjoint_time(300, [StorageLevel(slots=10)]) == revolve_steps(301, 10) + 301
+    free = [StorageLevel(slots=2), StorageLevel(slots=None)]
     assert adjoint_time(300, free) == 601
-    assert adjoint_time(4, [Level(slots=0)]) == adjoint_time(4, []) == inf
+    assert adjoint_time(4, [StorageLevel(slots=0)]) == adjoint_time(4, []) == inf
     assert adjoint_time(0, []) == 1
 
 
 def test_wrong_chains() -> None:
     with pytest.raises(InvalidArgument, match="-1 slots"):
-        Level(slots=-1)
+        StorageLevel(slots=-1)
     with pytest.raises(InvalidArgument, match="time of 0 or more"):
-        Level(slots=1, read=-1)
+        StorageLevel(slots=1, read=-1)
     with pytest.raises(InvalidArgument, match="length -2"):
-        adjoint_time(-2, [Level(slots=1)])
+        adjoint_time(-2, [StorageLevel(slots=1)])
     with pytest.raises(InvalidArgument, match="0 steps"):
         mixed_steps(0, 1)
     with pytest.raises(InvalidArgument, match="takes a unit"):

@@ -36,7 +36,8 @@ from pebble.games.constructions.cones import cone_strategy, order_targets
 from pebble.games.constructions.nested import TooLong, nested_strategy
 from pebble.games.constructions.stopovers import stopover_strategies
 from pebble.games.constructions.trimming import tightened, trimmed
-from pebble.games.literature.families import FAMILIES, random_dag, random_layered
+from pebble.games.literature.families import FAMILIES
+from pebble.games.literature.random_graphs import random_dag, random_layered
 from pebble.solver import Status
 
 NOSLIDE, SLIDE = Black(), Black(slide=True)

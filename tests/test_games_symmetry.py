@@ -15,7 +15,7 @@ from pebble.games.bounds.floors import cost_lower_bound
 from pebble.games.exact import search as search_module
 from pebble.games.exact.downsets import least_spill
 from pebble.games.exact.symmetry import automorphisms, byte_tables
-from pebble.games.literature.families import random_dag
+from pebble.games.literature.random_graphs import random_dag
 from pebble.solver import Status
 
 
