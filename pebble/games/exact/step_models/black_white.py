@@ -17,8 +17,8 @@ from pebble.games.moves import Act, Move
 from pebble.games.rules import BlackWhite
 
 
-class GuessModel:
-    """Variables and constraints; `costs` are (weight, variable) pairs, as in the step model.
+class BlackWhiteModel:
+    """Variables and constraints; `costs` are (weight, variable) pairs, as in the other step models.
 
     Among the strategies of at most so many moves and of least cost the model asks for one with the
     fewest placements; of these one with the least sum of the steps in which pebbles go; of these
@@ -29,7 +29,7 @@ class GuessModel:
     def __init__(self, game: BlackWhite, board: Board, pebbles: int, steps: int) -> None:
         from ortools.sat.python import cp_model
 
-        self.cp, self.model = cp_model, cp_model.CpModel()
+        self.model = cp_model.CpModel()
         self.board = board
         self.plain = board if game.weighted else board.unweighted()
         self.hold = frozenset(board.targets) if game.hold else frozenset[int]()
@@ -145,7 +145,7 @@ class GuessModel:
                 # (else swap them: w reads no later node v, and v could come without w)
                 either([~put[t][v], ~put[t + 1][w], self.some_gone[t]])
 
-    def strategy(self, value: Any, number: Any) -> tuple[Move, ...]:
+    def strategy(self, value: Any) -> tuple[Move, ...]:
         """The moves of a solution; `value` reads a variable that is true or false."""
         moves = []
         for t in self.times:
