@@ -36,8 +36,10 @@ back an input, and to store and bring back a computed value."""
 
 @inner
 def live_weight(done: Any, t: Any, held: Any) -> Any:
-    """Weight of what a downset keeps alive (values still to be read, and held targets), and how
-    many of them lie in no slow memory."""
+    """Weight of what a downset keeps alive, and how many of these lie in no slow memory.
+
+    Alive are the values still to be read, and the held targets.
+    """
     live, computed = 0, 0
     todo = done
     while todo != ZERO:

@@ -58,8 +58,7 @@ def noted(out: Any, rows: int, act: int, node: int) -> Any:
 
 @inner
 def evicted(v: int, at: int, net: Any, position: Any, state: Any) -> Any:
-    """What leaves fast memory so that v can be computed, and whether it must be stored; -1: nothing
-    can.
+    """What leaves fast memory so that v can be computed (-1: nothing can), and whether stored.
 
     It is the value read again last, where one not yet in slow memory counts as read sooner.
     """

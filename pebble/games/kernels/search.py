@@ -41,8 +41,10 @@ def advance(
     limit: int,
     greed: int,
 ) -> Any:
-    """Expand up to `limit` states. With `greed` 1 this is A*; above, a greedy search that only
-    asks whether the goal can be reached."""
+    """Expand up to `limit` states.
+
+    With `greed` 1 this is A*; above, a greedy search that asks whether the goal is in reach.
+    """
     for _ in range(limit):
         if store.counters[HEAP] == 0:
             return EXHAUSTED

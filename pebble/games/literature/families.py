@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pebble.games.literature.edges import graph_of_edges
-from pebble.games.literature.numbers import require_least
 from pebble.games.literature.random_graphs import random_dag, random_layered
+from pebble.games.literature.sizes import require_least
 from pebble.graph import Graph
 
 

@@ -6,7 +6,7 @@ import random
 from itertools import pairwise
 
 from pebble.games.literature.edges import graph_of_edges
-from pebble.games.literature.numbers import require_least
+from pebble.games.literature.sizes import require_least
 from pebble.graph import Graph
 
 
