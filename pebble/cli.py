@@ -250,7 +250,7 @@ def parse_budget(text: str, baseline_peak: int) -> int:
         number = Fraction(text.removesuffix("%"))
     except (ValueError, ZeroDivisionError):
         number = Fraction(-1)
-    if number <= 0:
+    if number <= 0 or (number < 1 and not text.endswith("%")):
         raise InvalidArgument(
             f"The budget is {text!r}; it must be a positive number of bytes or a percentage of "
             "the baseline peak such as 80%."

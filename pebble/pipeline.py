@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import logging
 import math
+import numbers
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -297,21 +298,24 @@ def whole_budget(budget_gb: float | None, budget_bytes: int | None) -> int:
     Raises
     ------
     InvalidArgument
-        If none or both are given, or it is not a positive number.
+        If none or both are given, or it is not a finite number of at least one byte.
     """
     if (budget_gb is None) == (budget_bytes is None):
         raise InvalidArgument("Pass one of budget_gb (10**9 bytes) and budget_bytes.")
     if budget_bytes is None:
         assert budget_gb is not None
-        return int(_positive("budget_gb", budget_gb) * 1e9)
-    return int(_positive("budget_bytes", budget_bytes))
+        return _at_least_one_byte("budget_gb", budget_gb, 10**9)
+    return _at_least_one_byte("budget_bytes", budget_bytes, 1)
 
 
-def _positive(name: str, value: float) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+def _at_least_one_byte(name: str, value: float, unit: int) -> int:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
         raise InvalidArgument(f"{name} is {value!r}; it must be a positive finite number.")
-    return value
+    size = int((value if isinstance(value, int) else float(value)) * unit)
+    if size < 1:
+        raise InvalidArgument(f"{name} is {value!r}, less than one byte; nothing fits that.")
+    return size
 
 
 # -- when nothing fits -----------------------------------------------------------------------

@@ -141,6 +141,8 @@ def test_percentages_round_down() -> None:
     assert parse_budget("33.3%", 1000) == 333
     assert parse_budget("100%", 999) == 999
     with pytest.raises(InvalidArgument):
+        parse_budget("0.5", 10)
+    with pytest.raises(InvalidArgument):
         parse_budget("0", 10)
 
 
