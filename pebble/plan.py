@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from pebble._version import __version__
 from pebble.comparison import first_difference
-from pebble.errors import InfeasibleBudget, PebbleError, PlanFormatError, PlanMismatch
+from pebble.errors import (
+    InfeasibleBudget,
+    InvalidArgument,
+    PebbleError,
+    PlanFormatError,
+    PlanMismatch,
+)
 from pebble.graph import Graph, Phase
 from pebble.problem import Problem
 from pebble.referee import Trace, simulate
@@ -22,6 +28,7 @@ from pebble.schedule import Schedule, Scope
 from pebble.solver import Status
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from pebble.step import Step
@@ -213,7 +220,12 @@ class Plan:
     # -- back to the model -------------------------------------------------------------------
 
     def apply(
-        self, model: nn.Module, *, inputs: Any = None, on_mismatch: str = "error"
+        self,
+        model: nn.Module,
+        *,
+        inputs: Any = None,
+        loss: Callable[[Any], torch.Tensor] | None = None,
+        on_mismatch: str = "error",
     ) -> nn.Module:
         """A module with the model's parameters that trains by this plan.
 
@@ -223,11 +235,16 @@ class Plan:
             The model the plan was made for, or one of the same shape.
         inputs : optional
             Example inputs; needed only if the plan's own cannot be rebuilt.
+        loss : callable, optional
+            The `loss` that the plan was made with; needed only if it was made with one and comes
+            from a file, which cannot hold a function.
         on_mismatch : "error" or "eager"
             What a call with other inputs than planned does.
 
         Raises
         ------
+        InvalidArgument
+            If the plan comes from a file and was made with a `loss` that is not passed.
         PlanMismatch
             If the model computes another graph; names the first difference.
         InfeasibleBudget
@@ -235,7 +252,7 @@ class Plan:
         """
         from pebble.runtime import build
 
-        step = self.step_of(model, inputs)
+        step = self.step_of(model, inputs, loss)
         plan = self.on(step)
         return build(model, step.captured, plan.schedule, on_mismatch=on_mismatch)
 
@@ -244,6 +261,7 @@ class Plan:
         model: nn.Module | None = None,
         inputs: Any = None,
         *,
+        loss: Callable[[Any], torch.Tensor] | None = None,
         seed: int = 0,
         repeats: int = 3,
     ) -> Validation:
@@ -257,6 +275,8 @@ class Plan:
             Default: the model the plan was made for in this process.
         inputs : optional
             Default: the inputs the plan was made with.
+        loss : callable, optional
+            As in `apply`.
         seed : int
             For random ops.
         repeats : int
@@ -273,7 +293,7 @@ class Plan:
             raise PlanMismatch(
                 "This plan was loaded from a file; pass the model to validate it on."
             )
-        step = self.step_of(model, inputs)
+        step = self.step_of(model, inputs, loss)
         plan, optimizer = self.on(step), self.origin["optimizer"]
         if optimizer not in RUNNABLE_OPTIMIZERS:
             plan = replace(plan, resident=step.resident.without_optimizer())
@@ -292,25 +312,34 @@ class Plan:
             repeats=repeats,
         )
 
-    def step_of(self, model: nn.Module | None, inputs: Any) -> Step:
+    def step_of(
+        self,
+        model: nn.Module | None,
+        inputs: Any,
+        loss: Callable[[Any], torch.Tensor] | None = None,
+    ) -> Step:
         """The traced step of a model, checked against this plan; traced anew where needed."""
         from pebble.inputs import inputs_from_json
         from pebble.step import trace_step
 
         known = self.step
+        loss = self._loss(loss)
         if (
             known is not None
             and (model is None or model is known.model)
             and not known.captured.fake
+            and known.loss is loss
         ):
             return known if inputs is None else known.with_inputs(inputs)
-        assert model is not None
+        if model is None:
+            assert known is not None
+            model = known.model
         if inputs is None:
             inputs = inputs_from_json(self.origin["inputs"], model)
         step = trace_step(
             model,
             inputs,
-            loss=None if known is None else known.loss,
+            loss=loss,
             optimizer=self.origin["optimizer"],
             costs=list(self.problem.graph.arrays.cost),
             chunks=self.chunks,
@@ -324,6 +353,27 @@ class Plan:
                 f"{type(model).__name__}: {difference}. Make a new plan with pebble.optimize."
             )
         return step
+
+    def _loss(
+        self, given: Callable[[Any], torch.Tensor] | None
+    ) -> Callable[[Any], torch.Tensor] | None:
+        """The loss function of the step: the one given, or the one this plan was made with."""
+        name = self.origin.get("loss", "default")
+        if name == "default":
+            if given is not None:
+                raise InvalidArgument(
+                    "This plan was made without loss=, so it differentiates the model's own "
+                    "loss or first output; leave loss= out, or make a plan with it."
+                )
+            return None
+        known = None if self.step is None else self.step.loss
+        if given is None and known is None:
+            again = f"loss={name}" if str(name).isidentifier() else "that function as loss="
+            raise InvalidArgument(
+                f"This plan was made with the loss function {name!r}, which a file cannot hold; "
+                f"pass {again} again."
+            )
+        return known if given is None else given
 
     def on(self, step: Step) -> Plan:
         """This plan with the workspaces of a step measured on this machine.

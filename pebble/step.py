@@ -133,7 +133,7 @@ def trace_step(
         "torch_version": torch.__version__,
         "costs": costs if isinstance(costs, str) else "given",
         "optimizer": optimizer if isinstance(optimizer, str | None) else type(optimizer).__name__,
-        "loss": "default" if loss is None else getattr(loss, "__qualname__", repr(loss)),
+        "loss": "default" if loss is None else getattr(loss, "__qualname__", type(loss).__name__),
         "inputs": inputs_to_json(found),
         "outputs": outputs,
         "chunks": chunks,
