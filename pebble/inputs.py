@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,12 @@ class Inputs:
         """All tensors inside, in a fixed order."""
         leaves = torch.utils._pytree.tree_leaves((self.args, self.kwargs))
         return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes of the storages behind these tensors, each once."""
+    storages = (t.untyped_storage() for t in tensors)
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
 
 
 def make_inputs(

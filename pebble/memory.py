@@ -109,6 +109,8 @@ def step_memory(
         if slot.kind.value in _KINDS and value not in seen:
             seen.add(value)
             kinds[_KINDS[slot.kind.value]] += captured.graph.values[value].size
+    if captured.input_bytes is not None:
+        kinds["inputs"] = captured.input_bytes
     for kind, size in ({} if model is None else _idle(captured, model)).items():
         kinds[kind] += size
     kinds["optimizer state"] = memory.state

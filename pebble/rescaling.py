@@ -94,6 +94,7 @@ def _rescaled(captured: Captured, prime: int, batch: int) -> Captured:
     return replace(
         captured,
         whole=None,
+        input_bytes=None,  # `Step.with_inputs` counts those of the batch
         joint=module,
         graph=graph,
         op_nodes=tuple(tuple(twin[n] for n in nodes) for nodes in captured.op_nodes),

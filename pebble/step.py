@@ -14,7 +14,7 @@ from pebble.chunking import chunk_loss
 from pebble.costs import op_costs
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
-from pebble.inputs import Inputs, inputs_to_json, make_inputs
+from pebble.inputs import Inputs, inputs_to_json, make_inputs, storage_bytes
 from pebble.memory import step_memory
 from pebble.plan import Resident
 from pebble.problem import Problem
@@ -191,8 +191,7 @@ def _measured(
 
 def _with_inputs(resident: Resident, inputs: Inputs) -> Resident:
     """Inputs by their storages, each once: token ids are often their own labels."""
-    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in inputs.tensors()}
-    there = sum(sizes.values())
+    there = storage_bytes(inputs.tensors())
     more = there - resident.kinds.get("inputs", 0)
     peak = resident.optimizer_step_peak
     return Resident({**resident.kinds, "inputs": there}, peak + more if peak else 0)

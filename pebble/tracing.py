@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from pebble.compat import Joint, Trace, explain, quiet_capture, trace_forward, trace_joint
+from pebble.inputs import storage_bytes
 from pebble.draws import split_dropout
 from pebble.ends import Reader
 from pebble.errors import CaptureError, InvalidArgument, PebbleError
@@ -87,6 +89,8 @@ class Captured:
         Whether the step hands over nothing of the model's output but the loss.
     accumulates : bool
         Whether gradients are added to those that are there (see `pebble.accumulating`).
+    input_bytes : int or None
+        Of the inputs, each storage once: token ids are often their own labels. None: unknown.
     """
 
     joint: fx.GraphModule = field(repr=False)
@@ -108,6 +112,7 @@ class Captured:
     whole: Captured | None = field(default=None, repr=False)
     loss_only: bool = False
     accumulates: bool = False
+    input_bytes: int | None = None
 
     def rebuild(self, tensors: Sequence[Any]) -> Any:
         """The object that the model returns, from its tensors.
@@ -180,6 +185,7 @@ def capture(
             "computes its own loss."
         )
     named = dict(kwargs or {})
+    given = storage_bytes(t for t in pytree.tree_leaves((args, named)) if torch.is_tensor(t))
     if _has_idle_cache(model, named):
         named["use_cache"] = False
     inputs = Inputs.of(model, tuple(args), named)
@@ -196,7 +202,8 @@ def capture(
             model,
             lambda: trace_joint(step.graph_module, step.tensors, traced.fake_mode),
         )
-        return replace(_finish(model, inputs, step, joint, chosen, loss), loss_only=loss_only)
+        captured = _finish(model, inputs, step, joint, chosen, loss)
+        return replace(captured, loss_only=loss_only, input_bytes=given)
 
 
 def _attempt(what: str, model: nn.Module, trace: Callable[[], Any]) -> Any:
