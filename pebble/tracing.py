@@ -13,12 +13,12 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from pebble.compat import Joint, Trace, explain, quiet_capture, trace_forward, trace_joint
-from pebble.inputs import storage_bytes
 from pebble.draws import split_dropout
 from pebble.ends import Reader
 from pebble.errors import CaptureError, InvalidArgument, PebbleError
 from pebble.forward import Choice, Inputs, Loss, StepGraph, choose
 from pebble.graph import Graph
+from pebble.inputs import storage_bytes
 from pebble.joint import wire
 from pebble.metas import correct_metas
 from pebble.outputs import put_together
