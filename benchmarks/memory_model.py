@@ -27,7 +27,6 @@ import torch
 from models import ZOO
 from torch import nn
 
-from pebble.accumulating import accumulated
 from pebble.allocator import trace_memory
 from pebble.estimating import Estimate, estimate
 from pebble.report import gigabytes, table
@@ -35,6 +34,7 @@ from pebble.runtime import build
 from pebble.schedule import Schedule
 from pebble.shapes import add_adapters
 from pebble.tracing import Captured, capture
+from pebble.tracing.accumulation import accumulated
 from pebble.validation import RUNNABLE_OPTIMIZERS
 
 MODELS = ("gpt2_dropout", "bert_dropout", "llama_tied", "vit", "t5", "mixtral")

@@ -10,10 +10,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from pebble.compat import outside_fake_mode
 from pebble.costs import op_costs
 from pebble.errors import CaptureError, InfeasibleBudget, InvalidArgument
-from pebble.joint import Ends, wire
 from pebble.memory import StepMemory, step_memory
 from pebble.pipeline import whole_budget
 from pebble.problem import Problem
@@ -21,6 +19,8 @@ from pebble.report import gigabytes
 from pebble.rewriting import compile_boxed, split
 from pebble.solver import Result, get_solver, solve
 from pebble.tracing import Captured, Output, OutputKind, Slot, SlotKind, State
+from pebble.tracing.graph_builder import Ends, wire
+from pebble.tracing.torch_private.dynamo import outside_fake_mode
 from pebble.workspace import measure_workspaces
 
 logger = logging.getLogger("pebble")

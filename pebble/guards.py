@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from pebble.errors import PlanMismatch
-from pebble.recorders import is_recorder
+from pebble.tracing.hidden_state_recorders import is_recorder
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured, Slot

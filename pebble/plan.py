@@ -294,8 +294,8 @@ class Plan:
 
     def step_of(self, model: nn.Module | None, inputs: Any) -> Step:
         """The traced step of a model, checked against this plan; traced anew where needed."""
-        from pebble.inputs import inputs_from_json
         from pebble.step import trace_step
+        from pebble.tracing.inputs import inputs_from_json
 
         known = self.step
         if (

@@ -11,9 +11,9 @@ import torch
 from torch import fx
 
 from pebble.errors import InvalidSchedule, PebbleError
-from pebble.joint import idle_inputs
 from pebble.referee import simulate
 from pebble.schedule import Schedule
+from pebble.tracing.graph_builder import idle_inputs
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured

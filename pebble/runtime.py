@@ -125,9 +125,9 @@ class Follower:
     def _trace(
         self, module: PlannedModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Stepper:
-        from pebble.accumulating import accumulated
-        from pebble.chunking import chunk_loss
         from pebble.tracing import capture
+        from pebble.tracing.accumulation import accumulated
+        from pebble.tracing.chunked_loss import chunk_loss
 
         captured = capture(
             module._unplanned(), args, dict(kwargs), loss=self.loss, loss_only=self.loss_only

@@ -14,7 +14,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pebble.errors import InvalidArgument
-from pebble.inputs import Inputs, make_inputs
+from pebble.tracing.inputs import Inputs, make_inputs
 
 DTYPES: Mapping[str, torch.dtype] = {
     "fp32": torch.float32,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pebble.accumulating import Taker, takers_of
-from pebble.compat import below_autograd
 from pebble.errors import PebbleError
 from pebble.guards import same_layout
 from pebble.rewriting import Halves, compile_boxed, split
 from pebble.schedule import Schedule
+from pebble.tracing.accumulation import Taker, takers_of
+from pebble.tracing.torch_private.dynamo import below_autograd
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured

@@ -13,12 +13,12 @@ from torch.utils import _pytree as pytree
 
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
-from pebble.inputs import Inputs, make_inputs
 from pebble.plan import Resident
 from pebble.rescaling import rescale, tracer_batch
 from pebble.shapes import under_autocast
 from pebble.step import Step, trace_step
 from pebble.tracing import Captured, capture
+from pebble.tracing.inputs import Inputs, make_inputs
 
 Change = Callable[[Step], Step]
 _KEPT, _SKETCHED = 3, 8  # exact steps and sketches that stay in memory
@@ -35,7 +35,7 @@ class Batches:
     model : nn.Module
     inputs : callable, tensor, tuple, mapping or None
         A function of the batch size; or example inputs, whose tensors are repeated or cut along
-        the first dimension; or None, for inputs that `pebble.inputs` infers.
+        the first dimension; or None, for inputs that `pebble.tracing.inputs` infers.
     seq_len : int, optional
         For inferred inputs.
     autocast : "bf16" or "fp16", optional

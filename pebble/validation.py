@@ -20,12 +20,12 @@ from pebble.agreement import difference, same, tolerance
 from pebble.allocator import AllocatorTrace, trace_memory
 from pebble.errors import InvalidArgument
 from pebble.memory import step_memory
-from pebble.outputs import take_apart
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.report import gigabytes, table
 from pebble.runtime import build
 from pebble.schedule import Schedule
+from pebble.tracing.output_templates import take_apart
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 import pebble
-from pebble.accumulating import accumulated
 from pebble.agreement import difference
 from pebble.allocator import measure_peak
 from pebble.errors import InvalidArgument
@@ -21,6 +20,7 @@ from pebble.runtime import build
 from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.tracing import capture
+from pebble.tracing.accumulation import accumulated
 from pebble.workspace import measure_workspaces
 
 transformers = pytest.importorskip("transformers")

@@ -7,11 +7,11 @@ from collections import Counter
 import torch
 from torch import fx
 
-from pebble.compat import End, Joint
 from pebble.errors import CaptureError
-from pebble.forward import Choice, StepGraph
-from pebble.joint import Ends, results_of, storage_of
-from pebble.slots import Output, OutputKind, Slot, SlotKind
+from pebble.tracing.forward import Choice, StepGraph
+from pebble.tracing.graph_builder import Ends, results_of, storage_of
+from pebble.tracing.signature import Output, OutputKind, Slot, SlotKind
+from pebble.tracing.torch_private.dynamo import End, Joint
 
 
 class Reader:

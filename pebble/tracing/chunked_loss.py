@@ -21,14 +21,14 @@ import torch
 from torch import fx
 
 from pebble.errors import InvalidArgument
-from pebble.joint import Ends, results_of, wire
-from pebble.lossregion import MEAN, SAME_ROWS, SUM, Exit, Region, find_region, no_chunks
-from pebble.metas import correct_metas
-from pebble.outputs import without
-from pebble.slots import OutputKind, Slot
+from pebble.tracing.fake_metadata import correct_metas
+from pebble.tracing.graph_builder import Ends, results_of, wire
+from pebble.tracing.loss_region import MEAN, SAME_ROWS, SUM, Exit, Region, find_region, no_chunks
+from pebble.tracing.output_templates import without
+from pebble.tracing.signature import OutputKind, Slot
 
 if TYPE_CHECKING:
-    from pebble.tracing import Captured
+    from pebble.tracing.step_capture import Captured
 
 aten = torch.ops.aten
 _SHARE, _GOOD_ROWS = 8, 256

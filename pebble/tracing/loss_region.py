@@ -18,7 +18,7 @@ from torch import fx
 from pebble.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from pebble.tracing import Captured
+    from pebble.tracing.step_capture import Captured
 
 aten = torch.ops.aten
 

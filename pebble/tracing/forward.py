@@ -10,11 +10,11 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from pebble.compat import Trace, fake_mode_of
 from pebble.errors import CaptureError
-from pebble.joint import results_of
-from pebble.outputs import leaves, take_apart, without
-from pebble.slots import SlotKind
+from pebble.tracing.graph_builder import results_of
+from pebble.tracing.output_templates import leaves, take_apart, without
+from pebble.tracing.signature import SlotKind
+from pebble.tracing.torch_private.dynamo import Trace, fake_mode_of
 
 Loss = Callable[[Any], torch.Tensor]
 

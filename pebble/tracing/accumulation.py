@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pebble.compat import adds_up
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
+from pebble.tracing.torch_private.dynamo import adds_up
 
 if TYPE_CHECKING:
-    from pebble.tracing import Captured
+    from pebble.tracing.step_capture import Captured
 
 Taker = Callable[[torch.Tensor], torch.Tensor | None]
 

@@ -11,17 +11,24 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from pebble.compat import Joint, Trace, explain, quiet_capture, trace_forward, trace_joint
-from pebble.draws import split_dropout
-from pebble.ends import Reader
 from pebble.errors import CaptureError, InvalidArgument, PebbleError
-from pebble.forward import Choice, Inputs, Loss, StepGraph, choose
 from pebble.graph import Graph
-from pebble.joint import wire
-from pebble.metas import correct_metas
-from pebble.outputs import put_together
-from pebble.recorders import recorders_in_place
-from pebble.slots import Output, OutputKind, Slot, SlotKind
+from pebble.tracing.dropout_draws import split_dropout
+from pebble.tracing.fake_metadata import correct_metas
+from pebble.tracing.forward import Choice, Inputs, Loss, StepGraph, choose
+from pebble.tracing.graph_builder import wire
+from pebble.tracing.hidden_state_recorders import recorders_in_place
+from pebble.tracing.joint_cleanup import Reader
+from pebble.tracing.output_templates import put_together
+from pebble.tracing.signature import Output, OutputKind, Slot, SlotKind
+from pebble.tracing.torch_private.dynamo import (
+    Joint,
+    Trace,
+    explain,
+    quiet_capture,
+    trace_forward,
+    trace_joint,
+)
 
 __all__ = ["Captured", "Output", "OutputKind", "Slot", "SlotKind", "State", "capture"]
 
@@ -80,13 +87,14 @@ class Captured:
         Whether the model or its inputs have no data.
     device : str
     chunks : int
-        Into how many parts the head and the loss are split (see `pebble.chunking`); 0: not at all.
+        Into how many parts the head and the loss are split (see `pebble.tracing.chunked_loss`);
+        0: not at all.
     whole : Captured or None
         The capture before that split.
     loss_only : bool
         Whether the step hands over nothing of the model's output but the loss.
     accumulates : bool
-        Whether gradients are added to those that are there (see `pebble.accumulating`).
+        Whether gradients are added to those that are there (see `pebble.tracing.accumulation`).
     """
 
     joint: fx.GraphModule = field(repr=False)

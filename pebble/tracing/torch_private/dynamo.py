@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -281,7 +282,7 @@ def explain(error: BaseException) -> tuple[str, str]:
 
 def _innermost(error: BaseException) -> str:
     """The last frame outside of torch, if any."""
-    here = __file__.rpartition("/")[0]
+    here = str(Path(__file__).parents[2])
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

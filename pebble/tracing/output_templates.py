@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from pebble.compat import is_tensor_tree
+from pebble.tracing.torch_private.dynamo import is_tensor_tree
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, type)
 _OPAQUE = (torch.nn.Module, types.FunctionType, types.MethodType, types.ModuleType)
