@@ -24,8 +24,8 @@ from pebble.solver import Status
 if TYPE_CHECKING:
     from torch import nn
 
+    from pebble.runtime.validation import Validation
     from pebble.step import Step
-    from pebble.validation import Validation
 
 FILE_FORMAT = "pebble-plan"
 SCHEMA_VERSION = "1.0"
@@ -267,7 +267,7 @@ class Plan:
         Validation
             Gradients equal, peak predicted / measured / budget, step time, recompute cost.
         """
-        from pebble.validation import RUNNABLE_OPTIMIZERS, validate
+        from pebble.runtime.validation import RUNNABLE_OPTIMIZERS, validate
 
         if model is None and self.step is None:
             raise PlanMismatch(

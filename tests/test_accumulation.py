@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 import pebble
-from pebble.agreement import difference
 from pebble.allocator import measure_peak
 from pebble.errors import InvalidArgument
 from pebble.microbatches import loss_weights, micro_batches, weighted
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.runtime import build
+from pebble.runtime.agreement import difference
 from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.tracing import capture

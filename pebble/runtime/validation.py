@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from pebble.agreement import difference, same, tolerance
 from pebble.allocator import AllocatorTrace, trace_memory
 from pebble.errors import InvalidArgument
 from pebble.memory import step_memory
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.report import gigabytes, table
-from pebble.runtime import build
+from pebble.runtime.agreement import difference, same, tolerance
+from pebble.runtime.planned_module import build
 from pebble.schedule import Schedule
 from pebble.tracing.output_templates import take_apart
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument, PlanMismatch
-from pebble.guards import Guards
+from pebble.runtime.guards import Guards
+from pebble.runtime.planned_step import Stepper
 from pebble.schedule import Schedule
-from pebble.stepping import Stepper
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured

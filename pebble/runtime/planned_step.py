@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pebble.errors import PebbleError
-from pebble.guards import same_layout
-from pebble.rewriting import Halves, compile_boxed, split
+from pebble.runtime.guards import same_layout
+from pebble.runtime.split_graphs import Halves, compile_boxed, split
 from pebble.schedule import Schedule
 from pebble.tracing.accumulation import Taker, takers_of
 from pebble.tracing.torch_private.dynamo import below_autograd
