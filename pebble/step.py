@@ -19,6 +19,7 @@ from pebble.tracing import Captured, capture
 from pebble.tracing.accumulation import accumulated, check_accumulation
 from pebble.tracing.chunked_loss import chunk_loss
 from pebble.tracing.inputs import Inputs, inputs_to_json, make_inputs
+from pebble.tracing.torch_private.storages import storage_bytes
 from pebble.workspace import measure_workspaces
 
 OUTPUTS = ("all", "loss")
@@ -191,8 +192,7 @@ def _measured(
 
 def _with_inputs(resident: Resident, inputs: Inputs) -> Resident:
     """Inputs by their storages, each once: token ids are often their own labels."""
-    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in inputs.tensors()}
-    there = sum(sizes.values())
+    there = storage_bytes(inputs.tensors())
     more = there - resident.kinds.get("inputs", 0)
     peak = resident.optimizer_step_peak
     return Resident({**resident.kinds, "inputs": there}, peak + more if peak else 0)

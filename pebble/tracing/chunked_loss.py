@@ -26,6 +26,7 @@ from pebble.tracing.graph_builder import Ends, results_of, wire
 from pebble.tracing.loss_region import MEAN, SAME_ROWS, SUM, Exit, Region, find_region, no_chunks
 from pebble.tracing.output_templates import without
 from pebble.tracing.signature import OutputKind, Slot
+from pebble.tracing.torch_private.operators import LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD
 
 if TYPE_CHECKING:
     from pebble.tracing.step_capture import Captured
@@ -272,8 +273,8 @@ class _Fission:
         """A row-wise node on the rows of a chunk: all are matrices of rows by classes there."""
         if node.target in SAME_ROWS or node.target in _SLICES:
             return made[node.all_input_nodes[0]]
-        if node.target in (aten._log_softmax.default, aten._log_softmax_backward_data.default):
-            position = 1 if node.target is aten._log_softmax.default else 2
+        if node.target in (LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD):
+            position = 1 if node.target is LOG_SOFTMAX else 2
             args: list[Any] = list(node.args)
             args[position] = 1
         else:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pebble.errors import InputsRequired, InvalidArgument, PlanFormatError
+from pebble.tracing.torch_private.pytree import tree_leaves
 
 DEFAULT_SEQ_LEN = 1024
 _DTYPES = {str(d).removeprefix("torch."): d for d in vars(torch).values() if type(d) is torch.dtype}
@@ -26,7 +27,7 @@ class Inputs:
 
     def tensors(self) -> list[torch.Tensor]:
         """All tensors inside, in a fixed order."""
-        leaves = torch.utils._pytree.tree_leaves((self.args, self.kwargs))
+        leaves = tree_leaves((self.args, self.kwargs))
         return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
