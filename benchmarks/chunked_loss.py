@@ -27,7 +27,6 @@ from typing import Any
 
 import torch
 
-from pebble.chunking import suggest_chunks
 from pebble.errors import InfeasibleBudget
 from pebble.pipeline import plan_step, unplanned
 from pebble.plan import Plan
@@ -38,6 +37,7 @@ from pebble.schedule import Schedule
 from pebble.shapes import build_shape
 from pebble.solver import solve
 from pebble.step import Step, trace_step
+from pebble.tracing.chunked_loss import suggest_chunks
 
 SHAPES = ("smollm-135m", "qwen2.5-1.5b")
 CUTS = (40, 50, 60, 70, 80, 90, 95)

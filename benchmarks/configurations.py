@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from pebble.inputs import Inputs
+    from pebble.tracing.inputs import Inputs
 
 
 @dataclass(frozen=True)

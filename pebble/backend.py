@@ -10,17 +10,18 @@ from typing import Any
 import torch
 from torch import fx
 
-from pebble.compat import outside_fake_mode
 from pebble.costs import op_costs
 from pebble.errors import CaptureError, InfeasibleBudget, InvalidArgument
-from pebble.joint import Ends, wire
 from pebble.memory import StepMemory, step_memory
 from pebble.pipeline import whole_budget
 from pebble.problem import Problem
 from pebble.report import gigabytes
-from pebble.rewriting import compile_boxed, split
+from pebble.runtime.split_graphs import compile_boxed, split
 from pebble.solver import Result, get_solver, solve
 from pebble.tracing import Captured, Output, OutputKind, Slot, SlotKind, State
+from pebble.tracing.graph_builder import Ends, wire
+from pebble.tracing.torch_private.compiler_back_end import autograd_back_end, mark_boxed
+from pebble.tracing.torch_private.fake_tensors import outside_fake_mode
 from pebble.workspace import measure_workspaces
 
 logger = logging.getLogger("pebble")
@@ -66,27 +67,22 @@ def pebble_backend(
     still the promise to the byte holds for `Plan.apply`, not here. After a graph break every
     graph is planned on its own, each with the whole budget.
     """
-    from torch._dynamo.backends.common import aot_autograd
-
     settings = dict(options or {}) | settings
     try:
         budget = whole_budget(settings.pop("budget_gb", None), settings.pop("budget_bytes", None))
     except InvalidArgument as error:
         raise InvalidArgument(f"{error} {_HOW}") from None
     get_solver(settings.get("solver", "auto"))
-    compiler = aot_autograd(
+    compiler = autograd_back_end(
         fw_compiler=_compile,
         bw_compiler=_compile,
         partition_fn=functools.partial(_partition, budget=budget, settings=settings),
     )
-    compiled: Callable[..., Any] = compiler(graph_module, example_inputs)
-    return compiled
+    return compiler(graph_module, example_inputs)
 
 
 def _compile(module: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
-    run = compile_boxed(module)
-    run._boxed_call = True  # type: ignore[attr-defined]  # how AOT autograd knows that it may let go
-    return run
+    return mark_boxed(compile_boxed(module))
 
 
 def _partition(

@@ -243,8 +243,8 @@ class _Search:
 
     def _split(self, chunked: ChunkedLoss, batch: int) -> _Search | None:
         """The same search with the loss in chunks, as many as twice the batch calls for."""
-        from pebble.chunking import suggest_chunks
-        from pebble.lossregion import find_region
+        from pebble.tracing.chunked_loss import suggest_chunks
+        from pebble.tracing.loss_region import find_region
 
         step = self.batches.sketch(batch)
         try:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pebble.accumulating import accumulated
 from pebble.errors import InvalidArgument
-from pebble.inputs import make_inputs
 from pebble.memory import StepMemory, step_memory, trainable
 from pebble.optimizers import OptimizerMemory, Weight, optimizer_memory
 from pebble.plan import live_kinds
@@ -21,6 +19,8 @@ from pebble.report import gigabytes, table
 from pebble.schedule import Schedule
 from pebble.shapes import dtype_of, under_autocast
 from pebble.tracing import Captured, capture
+from pebble.tracing.accumulation import accumulated
+from pebble.tracing.inputs import make_inputs
 from pebble.variants import frozen_or_error, packed_bytes
 from pebble.weights import dequantised_bytes
 from pebble.workspace import measure_workspaces

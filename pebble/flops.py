@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
 
 from pebble.sampling import value_of
+from pebble.tracing.torch_private import pytree
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured

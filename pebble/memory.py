@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pebble.optimizers import OptimizerMemory, Weight, optimizer_memory
+from pebble.tracing.torch_private.storages import storage_id
 
 if TYPE_CHECKING:
     from torch import fx
@@ -148,18 +149,14 @@ def _idle(captured: Captured, model: nn.Module) -> dict[str, int]:
         "buffers": [*model.named_buffers(remove_duplicate=False)],
     }
     seen = {
-        tensor.untyped_storage()._cdata
-        for named in held.values()
-        for name, tensor in named
-        if name in touched
+        storage_id(tensor) for named in held.values() for name, tensor in named if name in touched
     }
     found = dict.fromkeys(held, 0)
     for kind, named in held.items():
         for _, tensor in named:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in seen:
-                seen.add(storage._cdata)
-                found[kind] += storage.nbytes()
+            if storage_id(tensor) not in seen:
+                seen.add(storage_id(tensor))
+                found[kind] += tensor.untyped_storage().nbytes()
     return found
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from pebble.errors import InvalidArgument
+from pebble.tracing.torch_private import pytree
 
 
 def micro_batches(inputs: Any, steps: int) -> Iterator[Any]:

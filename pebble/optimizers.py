@@ -11,10 +11,12 @@ from enum import StrEnum
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pebble.errors import InvalidArgument
+from pebble.tracing.torch_private import pytree
+from pebble.tracing.torch_private.dispatch import TorchDispatchMode
+from pebble.tracing.torch_private.operators import LOCAL_SCALAR_DENSE
+from pebble.tracing.torch_private.storages import storage_bytes, storage_id
 
 SCALARS = 64  # bytes: Python numbers that the CPU wraps as tensors while an op runs
 _BLOCK, _SMALL, _MAPS = 256, 4096, 2 * 256 * 4  # bitsandbytes: 8-bit states in blocks of 256
@@ -156,13 +158,13 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, counted: Iterable[str], known: Iterable[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.counted = frozenset(counted)
-        self.seen: dict[int, Any] = {t.untyped_storage()._cdata: None for t in known}
+        self.seen: dict[int, Any] = {storage_id(t): None for t in known}
         self.live = self.peak = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+        if func is LOCAL_SCALAR_DENSE and args[0].is_meta:
             return 1.0  # Adafactor reads norms; any number will do, the sizes do not depend on it
         result = func(*args, **(kwargs or {}))
         for leaf in pytree.tree_leaves(result):
@@ -171,7 +173,7 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _see(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+        key, size = storage_id(storage), storage.nbytes()
         if key in self.seen:
             return
         self.seen[key] = None
@@ -207,12 +209,9 @@ def _stepped(
 def state_bytes(optimizer: torch.optim.Optimizer, kinds: Sequence[str]) -> int:
     """Bytes of the tensors in an optimizer's state on devices of these kinds, each storage once."""
     leaves = pytree.tree_leaves([dict(s) for s in optimizer.state.values()])
-    storages = {
-        leaf.untyped_storage()._cdata: leaf.untyped_storage().nbytes()
-        for leaf in leaves
-        if isinstance(leaf, torch.Tensor) and leaf.device.type in kinds
-    }
-    return sum(storages.values())
+    return storage_bytes(
+        leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.device.type in kinds
+    )
 
 
 def _flags(make: type[torch.optim.Optimizer], way: Implementation) -> dict[str, Any]:

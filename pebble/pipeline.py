@@ -191,7 +191,7 @@ def check_chunked_loss(chunked_loss: ChunkedLoss) -> None:
 
 def _automatically_chunked(step: Step, budget: int) -> Step | None:
     """The step with its loss in chunks, if it has one that can be split."""
-    from pebble.chunking import suggest_chunks
+    from pebble.tracing.chunked_loss import suggest_chunks
 
     if step.whole is not None or step.resident.total >= budget:
         return None
@@ -361,7 +361,7 @@ def _infeasible(step: Step, search: _Search) -> InfeasibleBudget:
 
 def _chunks_would_help(step: Step, schedule: Schedule) -> str:
     """The advice to split the loss, where the loss sets the peak and can be split."""
-    from pebble.lossregion import find_region
+    from pebble.tracing.loss_region import find_region
 
     trace = simulate(step.graph, schedule)
     nodes = step.captured.op_nodes[schedule.order[trace.peak_step]]
@@ -377,7 +377,7 @@ def _chunks_would_help(step: Step, schedule: Schedule) -> str:
 
 def _loss_alone_would_help(step: Step, least: int) -> str:
     """The advice to hand over the loss alone, where the other outputs are large."""
-    from pebble.slots import OutputKind
+    from pebble.tracing.signature import OutputKind
 
     captured, values = step.captured, step.captured.graph.values
     if captured.loss is not None or captured.loss_only:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from pebble.runtime.validation import Validation
     from pebble.step import Step
-    from pebble.validation import Validation
 
 FILE_FORMAT = "pebble-plan"
 SCHEMA_VERSION = "1.0"
@@ -287,7 +287,7 @@ class Plan:
         Validation
             Gradients equal, peak predicted / measured / budget, step time, recompute cost.
         """
-        from pebble.validation import RUNNABLE_OPTIMIZERS, validate
+        from pebble.runtime.validation import RUNNABLE_OPTIMIZERS, validate
 
         if model is None and self.step is None:
             raise PlanMismatch(
@@ -319,8 +319,8 @@ class Plan:
         loss: Callable[[Any], torch.Tensor] | None = None,
     ) -> Step:
         """The traced step of a model, checked against this plan; traced anew where needed."""
-        from pebble.inputs import inputs_from_json
         from pebble.step import trace_step
+        from pebble.tracing.inputs import inputs_from_json
 
         known = self.step
         loss = self._loss(loss)

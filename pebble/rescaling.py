@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from pebble.costs import op_costs
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
-from pebble.inputs import Inputs
 from pebble.memory import step_memory
 from pebble.plan import Resident
 from pebble.step import Step
 from pebble.tracing import Captured
+from pebble.tracing.inputs import Inputs
+from pebble.tracing.torch_private import pytree
 
 _PRIMES = (10007, 10009, 10037, 10039, 10061)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
+
+from pebble.tracing.torch_private import pytree
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pebble.errors import InvalidArgument
-from pebble.inputs import Inputs, make_inputs
+from pebble.tracing.inputs import Inputs, make_inputs
+from pebble.tracing.torch_private.fake_tensors import FakeTensorMode
 
 DTYPES: Mapping[str, torch.dtype] = {
     "fp32": torch.float32,

@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from pebble.accumulating import accumulated, check_accumulation
-from pebble.chunking import chunk_loss
 from pebble.costs import op_costs
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
-from pebble.inputs import Inputs, inputs_to_json, make_inputs, storage_bytes
 from pebble.memory import step_memory
 from pebble.plan import Resident
 from pebble.problem import Problem
 from pebble.tracing import Captured, capture
+from pebble.tracing.accumulation import accumulated, check_accumulation
+from pebble.tracing.chunked_loss import chunk_loss
+from pebble.tracing.inputs import Inputs, inputs_to_json, make_inputs
+from pebble.tracing.torch_private.storages import storage_bytes
 from pebble.workspace import measure_workspaces
 
 OUTPUTS = ("all", "loss")

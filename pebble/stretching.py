@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
-from pebble.inputs import Inputs, make_inputs
 from pebble.plan import Resident
 from pebble.rescaling import rescale, tracer_batch
 from pebble.shapes import under_autocast
 from pebble.step import Step, trace_step
 from pebble.tracing import Captured, capture
+from pebble.tracing.inputs import Inputs, make_inputs
+from pebble.tracing.torch_private import pytree
 
 Change = Callable[[Step], Step]
 _KEPT, _SKETCHED = 3, 8  # exact steps and sketches that stay in memory
@@ -35,7 +35,7 @@ class Batches:
     model : nn.Module
     inputs : callable, tensor, tuple, mapping or None
         A function of the batch size; or example inputs, whose tensors are repeated or cut along
-        the first dimension; or None, for inputs that `pebble.inputs` infers.
+        the first dimension; or None, for inputs that `pebble.tracing.inputs` infers.
     seq_len : int, optional
         For inferred inputs.
     autocast : "bf16" or "fp16", optional
@@ -69,9 +69,7 @@ class Batches:
 
     def changed(self, change: Change) -> Batches:
         """The same steps with a change to each (another optimizer, say); traces are shared."""
-        other = self._sharing()
-        other._change = lambda step: change(self._change(step))
-        return other
+        return self._sharing(_change=lambda step: change(self._change(step)))
 
     def chunked(self, chunks: int) -> Batches:
         """The same steps with the head and the loss in chunks of tokens; traces are shared.
@@ -81,14 +79,14 @@ class Batches:
         InvalidArgument
             If the step has no loss that can be split.
         """
-        other = self._sharing()
-        if self.fake:
-            other._traced = self._trace().chunked(chunks)
-        other._split = lambda step: step.chunked(chunks)
-        other._sketches = {}
+        traced = self._trace().chunked(chunks) if self.fake else self._traced
         known = next(iter(self._exact), None)
-        other._ready = {} if known is None else {known: self._exact[known].chunked(chunks)}
-        return other
+        return self._sharing(
+            _traced=traced,
+            _split=lambda step: step.chunked(chunks),
+            _sketches={},
+            _ready={} if known is None else {known: self._exact[known].chunked(chunks)},
+        )
 
     def captured(self, batch: int) -> Captured:
         """The graph of the step at this size, for its shapes only."""
@@ -103,11 +101,11 @@ class Batches:
             loss_only=self.options.get("outputs") == "loss",
         )
 
-    def _sharing(self) -> Batches:
+    def _sharing(self, **changes: Any) -> Batches:
         if self.fake:
             self._trace()
         other = Batches.__new__(Batches)
-        other.__dict__ = {**self.__dict__}
+        other.__dict__ = {**self.__dict__, **changes}
         return other
 
     def inputs(self, batch: int) -> Inputs:

@@ -11,12 +11,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from pebble.accumulating import accumulated
 from pebble.costs import DEVICES
 from pebble.errors import InvalidArgument
 from pebble.memory import StepMemory, step_memory
 from pebble.plan import Resident
 from pebble.step import Step
+from pebble.tracing.accumulation import accumulated
 from pebble.weights import dequantised_bytes, stored_bytes
 
 _NO_DEVICE = "cpu"

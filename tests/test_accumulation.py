@@ -10,17 +10,17 @@ import torch
 from torch import nn
 
 import pebble
-from pebble.accumulating import accumulated
-from pebble.agreement import difference
 from pebble.allocator import measure_peak
 from pebble.errors import InvalidArgument
 from pebble.microbatches import loss_weights, micro_batches, weighted
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.runtime import build
+from pebble.runtime.agreement import difference
 from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.tracing import capture
+from pebble.tracing.accumulation import accumulated
 from pebble.workspace import measure_workspaces
 
 transformers = pytest.importorskip("transformers")

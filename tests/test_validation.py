@@ -18,10 +18,10 @@ from pebble.errors import InvalidArgument
 from pebble.graph import Graph
 from pebble.problem import Problem
 from pebble.referee import simulate
+from pebble.runtime.validation import Validation, validate
 from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.tracing import Captured, capture
-from pebble.validation import Validation, validate
 from pebble.workspace import measure_workspaces
 
 pytestmark = pytest.mark.usefixtures("one_thread")

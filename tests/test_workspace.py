@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pebble.allocator import trace_memory
 from pebble.referee import simulate
-from pebble.rewriting import compile_boxed, split
+from pebble.runtime.split_graphs import compile_boxed, split
 from pebble.sampling import Sampler, distinct_calls
 from pebble.schedule import Schedule
 from pebble.tracing import Captured, capture

@@ -12,6 +12,8 @@ from torch import fx
 
 from pebble.errors import CaptureError
 from pebble.graph import Graph, Op, Phase, Value
+from pebble.tracing.torch_private.operators import OpOverload, arguments_of, is_mutable, op_name
+from pebble.tracing.torch_private.storages import storage_id
 
 BOUNDARY_KIND = "pebble.boundary"
 _TRUSTED = ("aten", "prims", "quantized_decomposed", "torchvision")
@@ -130,8 +132,7 @@ def _halves(graph: fx.Graph, ends: Ends) -> tuple[list[fx.Node], list[fx.Node]]:
 
 def idle_inputs(node: fx.Node) -> frozenset[fx.Node]:
     """Inputs that a node is given but whose contents do not influence what others read of it."""
-    schema = getattr(node.target, "_schema", None)
-    known = _IDLE_STATISTICS.get(getattr(schema, "name", ""))
+    known = _IDLE_STATISTICS.get(op_name(node.target))
     if known is None:
         return frozenset()
     flag, positions = known
@@ -145,11 +146,6 @@ def results_of(graph: fx.Graph) -> list[Any]:
     """What a graph returns: nodes, or None."""
     results: Any = graph.output_node().args[0]
     return list(results)
-
-
-def storage_of(tensor: torch.Tensor) -> int:
-    """Identity of a tensor's storage; valid while the tensor is alive."""
-    return int(tensor.untyped_storage()._cdata)
 
 
 def describe(tensor: torch.Tensor) -> str:
@@ -282,7 +278,7 @@ class _Builder:
                 f"Node {node.name!r} of the traced step has the symbolic size {size}; pebble "
                 "plans steps of fixed shapes. Pass inputs whose sizes are plain integers."
             )
-        key = int(storage._cdata)
+        key = storage_id(storage)
         known = self.by_storage.get(key)
         if known is not None:
             self.value_of[node] = known
@@ -353,7 +349,7 @@ class _Builder:
 
 
 def _name(target: Any) -> str:
-    if isinstance(target, torch._ops.OpOverload):
+    if isinstance(target, OpOverload):
         return str(target)
     return str(getattr(target, "__name__", target))
 
@@ -361,9 +357,9 @@ def _name(target: Any) -> str:
 def may_repeat(node: fx.Node) -> bool:
     """Whether a node gives the same result each time and does nothing else."""
     target = node.target
-    if not isinstance(target, torch._ops.OpOverload):
+    if not isinstance(target, OpOverload):
         return target is operator.getitem
-    if target.namespace not in _TRUSTED or target._schema.is_mutable:
+    if target.namespace not in _TRUSTED or is_mutable(target):
         return False
     if torch.Tag.nondeterministic_seeded not in target.tags and not _has_dropout(target):
         return True
@@ -375,7 +371,7 @@ def has_effect(node: fx.Node) -> bool:
     if node.meta.get("val") is None:
         return True
     target = node.target
-    if not isinstance(target, torch._ops.OpOverload) or may_repeat(node):
+    if not isinstance(target, OpOverload) or may_repeat(node):
         return False
     return (
         torch.Tag.nondeterministic_seeded in target.tags
@@ -384,13 +380,13 @@ def has_effect(node: fx.Node) -> bool:
     )
 
 
-def _has_dropout(target: torch._ops.OpOverload) -> bool:
-    forward = "backward" not in target._schema.name
-    return forward and any(a.name == "dropout_p" for a in target._schema.arguments)
+def _has_dropout(target: OpOverload) -> bool:
+    forward = "backward" not in op_name(target)
+    return forward and any(a.name == "dropout_p" for a in arguments_of(target))
 
 
 def _dropout(node: fx.Node) -> Any:
-    for i, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+    for i, argument in enumerate(arguments_of(node.target)):  # type: ignore[arg-type]
         if argument.name == "dropout_p":
             default = argument.default_value if argument.has_default_value() else None
             given = node.args[i] if i < len(node.args) else default

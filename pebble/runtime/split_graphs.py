@@ -11,9 +11,10 @@ import torch
 from torch import fx
 
 from pebble.errors import InvalidSchedule, PebbleError
-from pebble.joint import idle_inputs
 from pebble.referee import simulate
 from pebble.schedule import Schedule
+from pebble.tracing.graph_builder import idle_inputs
+from pebble.tracing.torch_private.operators import dispatcher_entry
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured
@@ -327,8 +328,7 @@ class _Source:
         elif node.target is hand_over:
             lines.append(f" {variable} = takers[{node.args[1]!r}]({self._text(node.args[0])})")
         else:
-            # `_op` is the dispatcher's entry of an overload: one Python frame less per op
-            function = self._name(getattr(node.target, "_op", node.target), "f")
+            function = self._name(dispatcher_entry(node.target), "f")
             given = [self._text(arg) for arg in node.args]
             given += [f"{key}={self._text(arg)}" for key, arg in node.kwargs.items()]
             call = f"{function}({', '.join(given)})"

@@ -14,18 +14,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils import _pytree as pytree
 
-from pebble.agreement import difference, same, tolerance
 from pebble.allocator import AllocatorTrace, trace_memory
 from pebble.errors import InvalidArgument
 from pebble.memory import step_memory
-from pebble.outputs import take_apart
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.report import gigabytes, table
-from pebble.runtime import build
+from pebble.runtime.agreement import difference, same, tolerance
+from pebble.runtime.planned_module import build
 from pebble.schedule import Schedule
+from pebble.tracing.output_templates import take_apart
+from pebble.tracing.torch_private.pytree import tree_leaves
+from pebble.tracing.torch_private.storages import storage_bytes
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured
@@ -307,7 +308,7 @@ class _Bench:
         if "kwargs['use_cache']" in captured.state.constants:  # eager, too, runs without a cache
             kwargs = {"use_cache": captured.state.constants["kwargs['use_cache']"]} | kwargs
         self.args, self.kwargs = args, kwargs
-        leaves = pytree.tree_leaves((args, kwargs))
+        leaves = tree_leaves((args, kwargs))
         self.inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         self.held = [*model.parameters(), *model.buffers()]
         self.differentiated = [
@@ -386,12 +387,12 @@ class _Bench:
             for slot in self.captured.slots
             if slot.node.op == "get_attr"
         ]
-        return _storage_bytes([*self.held, *self.inputs, *constants])
+        return storage_bytes([*self.held, *self.inputs, *constants])
 
     def accumulated(self) -> int:
         """Bytes of the gradients that a later micro-batch of a step adds to."""
         self.reset()
-        return _storage_bytes([t.grad for t in self.differentiated if t.grad is not None])
+        return storage_bytes([t.grad for t in self.differentiated if t.grad is not None])
 
     def optimizer_step(
         self, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], module: nn.Module
@@ -407,10 +408,10 @@ class _Bench:
             if isinstance(t, torch.Tensor)
         ]  # fmt: skip
         output = self.step(module)
-        there = _storage_bytes([t.grad for t in self.differentiated if t.grad is not None])
-        there += _storage_bytes(take_apart(output)[1])
+        there = storage_bytes([t.grad for t in self.differentiated if t.grad is not None])
+        there += storage_bytes(take_apart(output)[1])
         taken = trace_memory(optimizer.step, str(self.device)).peak
-        return _storage_bytes(state), there + taken
+        return storage_bytes(state), there + taken
 
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
@@ -453,11 +454,6 @@ def _draws(captured: Captured) -> bool:
         for op, nodes in zip(captured.graph.ops, captured.op_nodes)
         for node in nodes[:1]
     )
-
-
-def _storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
-    return sum(sizes.values())
 
 
 def _chunks_difference(found: _Results, whole: _Results) -> float:

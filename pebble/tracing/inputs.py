@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pebble.errors import InputsRequired, InvalidArgument, PlanFormatError
+from pebble.tracing.torch_private.pytree import tree_leaves
 
 DEFAULT_SEQ_LEN = 1024
 _DTYPES = {str(d).removeprefix("torch."): d for d in vars(torch).values() if type(d) is torch.dtype}
@@ -26,14 +27,8 @@ class Inputs:
 
     def tensors(self) -> list[torch.Tensor]:
         """All tensors inside, in a fixed order."""
-        leaves = torch.utils._pytree.tree_leaves((self.args, self.kwargs))
+        leaves = tree_leaves((self.args, self.kwargs))
         return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-
-
-def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Bytes of the storages behind these tensors, each once."""
-    storages = (t.untyped_storage() for t in tensors)
-    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
 
 
 def make_inputs(

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument, PlanMismatch
-from pebble.guards import Guards
+from pebble.runtime.guards import Guards
+from pebble.runtime.planned_step import Stepper
 from pebble.schedule import Schedule
-from pebble.stepping import Stepper
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured
@@ -54,7 +54,7 @@ def build(
     if on_mismatch not in MISMATCH:
         raise InvalidArgument(f"on_mismatch is {on_mismatch!r}; choose 'error' or 'eager'.")
     if isinstance(model, PlannedModule):
-        model = model._unplanned()
+        model = unplanned(model)
     guards = Guards.of(model, captured)
     if on_mismatch == "error":
         guards.model.check_hooks(model)
@@ -116,7 +116,7 @@ class Follower:
             tensors = self.guards.match(module, args, kwargs)
         except PlanMismatch:
             if self.on_mismatch == "eager":
-                return module._pebble_eager(*args, **kwargs)
+                return run_eagerly(module, args, kwargs)
             raise
         if self.stepper is None:
             self.stepper = self._trace(module, args, kwargs)
@@ -125,12 +125,12 @@ class Follower:
     def _trace(
         self, module: PlannedModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Stepper:
-        from pebble.accumulating import accumulated
-        from pebble.chunking import chunk_loss
         from pebble.tracing import capture
+        from pebble.tracing.accumulation import accumulated
+        from pebble.tracing.chunked_loss import chunk_loss
 
         captured = capture(
-            module._unplanned(), args, dict(kwargs), loss=self.loss, loss_only=self.loss_only
+            unplanned(module), args, dict(kwargs), loss=self.loss, loss_only=self.loss_only
         )
         if self.chunks:
             captured = chunk_loss(captured, self.chunks)
@@ -152,28 +152,33 @@ class PlannedModule(nn.Module):
     inference mode, or after `eval()`, the model's own forward runs.
     """
 
-    def _pebble_eager(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's own forward."""
-        forward = self.__dict__.get(_FORWARD)
-        if forward is not None:
-            return forward(*args, **kwargs)
-        return super().forward(*args, **kwargs)
-
-    def _unplanned(self) -> nn.Module:
-        """The model without its plan, sharing everything else."""
-        state = {k: v for k, v in self.__dict__.items() if k not in (_OWN, _FORWARD)}
-        if _FORWARD in self.__dict__:
-            state["forward"] = self.__dict__[_FORWARD]
-        base = type(self).__mro__[2]
-        plain: nn.Module = object.__new__(base)
-        plain.__dict__.update(state)
-        return plain
-
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _wrap, (self._unplanned(), self.__dict__.get(_OWN))
+        return _wrap, (unplanned(self), self.__dict__.get(_OWN))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PlannedModule:
-        return _wrap(copy.deepcopy(self._unplanned(), memo), self.__dict__.get(_OWN))
+        return _wrap(copy.deepcopy(unplanned(self), memo), self.__dict__.get(_OWN))
+
+
+# Functions, not methods: a planned module has no name that its model might use for itself.
+
+
+def run_eagerly(planned: PlannedModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What the model's own forward returns."""
+    own = planned.__dict__.get(_FORWARD)
+    if own is not None:
+        return own(*args, **kwargs)
+    return super(PlannedModule, planned).forward(*args, **kwargs)
+
+
+def unplanned(planned: PlannedModule) -> nn.Module:
+    """The model without its plan, sharing everything else."""
+    state = {k: v for k, v in planned.__dict__.items() if k not in (_OWN, _FORWARD)}
+    if _FORWARD in planned.__dict__:
+        state["forward"] = planned.__dict__[_FORWARD]
+    base = type(planned).__mro__[2]
+    plain: nn.Module = object.__new__(base)
+    plain.__dict__.update(state)
+    return plain
 
 
 def _wrap(model: nn.Module, follower: Follower | None) -> PlannedModule:
@@ -206,7 +211,7 @@ def _make_class(base: type[nn.Module]) -> type[PlannedModule]:
     def forward(self: PlannedModule, *args: Any, **kwargs: Any) -> Any:
         follower: Follower | None = self.__dict__.get(_OWN)
         if follower is None or not follower.applies(self):
-            return self._pebble_eager(*args, **kwargs)
+            return run_eagerly(self, args, kwargs)
         return follower.run(self, args, kwargs)
 
     def fill(space: dict[str, Any]) -> None:

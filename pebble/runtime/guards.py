@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from pebble.errors import PlanMismatch
-from pebble.recorders import is_recorder
+from pebble.tracing.hidden_state_recorders import is_recorder
+from pebble.tracing.torch_private.modules import child_of
+from pebble.tracing.torch_private.pytree import TreeSpec, call_leaves, tree_flatten
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured, Slot
@@ -139,7 +140,7 @@ class ModelGuard:
         """
         found = [model]
         for spec in self.modules[1:]:
-            module = found[spec.parent]._modules.get(spec.key)
+            module = child_of(found[spec.parent], spec.key)
             if module is None or type(module).__qualname__ != spec.kind:
                 now = "gone" if module is None else f"a {type(module).__qualname__}"
                 raise PlanMismatch(f"{spec.name!r} was a {spec.kind}, but is {now}. {_AGAIN}")
@@ -202,7 +203,7 @@ class InputGuard:
         self.specs = specs
         self.constants = dict(constants)
         # How calls of one form (positional, keywords, nesting) map to the planned inputs.
-        self.forms: list[tuple[Any, list[int], list[tuple[int, str, Any]]]] = []
+        self.forms: list[tuple[TreeSpec, list[int], list[tuple[int, str, Any]]]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"forms": []}
@@ -222,7 +223,7 @@ class InputGuard:
         PlanMismatch
             If one is absent, unexpected, or of another shape, dtype, device or layout.
         """
-        leaves, form = pytree.tree_flatten((args, dict(kwargs)))
+        leaves, form = tree_flatten((args, dict(kwargs)))
         known = next((f for f in self.forms if f[0] == form), None)
         if known is None:
             known = (form, *self._read(forward, args, kwargs))
@@ -244,11 +245,9 @@ class InputGuard:
     ) -> tuple[list[int], list[tuple[int, str, Any]]]:
         """Positions among the call's leaves of the planned tensors and constants."""
         parameters = list(inspect.signature(forward).parameters.values())
-        found, _ = pytree.tree_flatten_with_path((args, dict(kwargs)))
+        found, _ = call_leaves(args, dict(kwargs))
         at: dict[str, int] = {}
-        for i, (path, _) in enumerate(found):
-            first: Any = path[0]
-            name = ("args", "kwargs")[first.idx] + pytree.keystr(path[1:])
+        for i, (name, _) in enumerate(found):
             at[_by_keyword(name, parameters)] = i
         places = []
         for spec in self.specs:

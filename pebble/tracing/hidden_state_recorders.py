@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import nn
 
+from pebble.tracing.torch_private.modules import forward_hooks
+
 MODULE = "transformers.utils.output_capturing"
 _FLAG = "_output_capturing_hooks_installed"
 
@@ -28,12 +30,12 @@ def recorders_in_place(model: nn.Module) -> Iterator[None]:
     install = getattr(sys.modules.get(MODULE), "maybe_install_capturing_hooks", None)
     models = [] if install is None else _outermost(model)
     inside = [module for root in models for module in root.modules()]
-    before = [(module, dict(module._forward_hooks), _FLAG in vars(module)) for module in inside]
+    before = [(module, dict(forward_hooks(module)), _FLAG in vars(module)) for module in inside]
     try:
         for module, hooks, _ in before:
             # installing on a model installs on those within it again: begin with none
             for key in [key for key, hook in hooks.items() if is_recorder(hook)]:
-                del module._forward_hooks[key]
+                del forward_hooks(module)[key]
             vars(module).pop(_FLAG, None)
         for root in models:
             assert install is not None
@@ -41,8 +43,8 @@ def recorders_in_place(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, hooks, flagged in before:
-            module._forward_hooks.clear()
-            module._forward_hooks.update(hooks)
+            forward_hooks(module).clear()
+            forward_hooks(module).update(hooks)
             vars(module).pop(_FLAG, None)
             if flagged:
                 setattr(module, _FLAG, True)

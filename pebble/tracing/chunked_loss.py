@@ -21,14 +21,15 @@ import torch
 from torch import fx
 
 from pebble.errors import InvalidArgument
-from pebble.joint import Ends, results_of, wire
-from pebble.lossregion import MEAN, SAME_ROWS, SUM, Exit, Region, find_region, no_chunks
-from pebble.metas import correct_metas
-from pebble.outputs import without
-from pebble.slots import OutputKind, Slot
+from pebble.tracing.fake_metadata import correct_metas
+from pebble.tracing.graph_builder import Ends, results_of, wire
+from pebble.tracing.loss_region import MEAN, SAME_ROWS, SUM, Exit, Region, find_region, no_chunks
+from pebble.tracing.output_templates import without
+from pebble.tracing.signature import OutputKind, Slot
+from pebble.tracing.torch_private.operators import LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD
 
 if TYPE_CHECKING:
-    from pebble.tracing import Captured
+    from pebble.tracing.step_capture import Captured
 
 aten = torch.ops.aten
 _SHARE, _GOOD_ROWS = 8, 256
@@ -272,8 +273,8 @@ class _Fission:
         """A row-wise node on the rows of a chunk: all are matrices of rows by classes there."""
         if node.target in SAME_ROWS or node.target in _SLICES:
             return made[node.all_input_nodes[0]]
-        if node.target in (aten._log_softmax.default, aten._log_softmax_backward_data.default):
-            position = 1 if node.target is aten._log_softmax.default else 2
+        if node.target in (LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD):
+            position = 1 if node.target is LOG_SOFTMAX else 2
             args: list[Any] = list(node.args)
             args[position] = 1
         else:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pebble.compat import adds_up
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
+from pebble.tracing.torch_private.autograd import adds_up, has_hooks
 
 if TYPE_CHECKING:
-    from pebble.tracing import Captured
+    from pebble.tracing.step_capture import Captured
 
 Taker = Callable[[torch.Tensor], torch.Tensor | None]
 
@@ -77,7 +77,7 @@ def takers_of(node: Any) -> list[Taker]:
 
 def _taker(edge: Any) -> Taker:
     leaf = getattr(edge, "variable", None)
-    if leaf is None or leaf.grad is None or _has_hooks(leaf) or not adds_up(edge):
+    if leaf is None or leaf.grad is None or has_hooks(leaf) or not adds_up(edge):
         return _keep
     there: torch.Tensor = leaf.grad
     if type(there) is not torch.Tensor or there.layout is not torch.strided or there.requires_grad:
@@ -94,7 +94,3 @@ def _taker(edge: Any) -> Taker:
 
 def _keep(gradient: torch.Tensor) -> torch.Tensor | None:
     return gradient
-
-
-def _has_hooks(leaf: torch.Tensor) -> bool:
-    return bool(leaf._backward_hooks) or bool(getattr(leaf, "_post_accumulate_grad_hooks", None))

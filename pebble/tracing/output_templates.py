@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from pebble.compat import is_tensor_tree
+from pebble.tracing.torch_private.pytree import (
+    TreeSpec,
+    is_tensor_tree,
+    tree_flatten,
+    tree_unflatten,
+)
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, type)
 _OPAQUE = (torch.nn.Module, types.FunctionType, types.MethodType, types.ModuleType)
@@ -35,14 +39,14 @@ class Branch:
     like : object
         For an attribute container (a dataclass, a cache): the object with its tensors removed.
         For a pytree container: None.
-    spec : pytree.TreeSpec or None
+    spec : TreeSpec or None
     keys : tuple of str
         Attribute names; empty for a pytree container.
     children : tuple of Leaf, Branch or constant
     """
 
     like: Any
-    spec: Any
+    spec: TreeSpec | None
     keys: tuple[str, ...]
     children: tuple[Any, ...]
 
@@ -69,7 +73,7 @@ def put_together(template: Any, tensors: Sequence[Any]) -> Any:
         return template
     children = [put_together(child, tensors) for child in template.children]
     if template.spec is not None:
-        return pytree.tree_unflatten(children, template.spec)
+        return tree_unflatten(children, template.spec)
     made = copy.copy(template.like)
     for key, child in zip(template.keys, children):
         object.__setattr__(made, key, child)
@@ -113,7 +117,7 @@ def _take(thing: Any, path: str, tensors: list[torch.Tensor], above: tuple[int, 
         return thing
     above = (*above, id(thing))
     if is_tensor_tree(thing):
-        found, spec = pytree.tree_flatten(thing, is_leaf=lambda x: x is not thing)
+        found, spec = tree_flatten(thing, is_leaf=lambda x: x is not thing)
         keys = list(thing) if isinstance(thing, Mapping) else range(len(found))
         children = [_take(x, f"{path}[{k!r}]", tensors, above) for k, x in zip(keys, found)]
         return Branch(None, spec, (), tuple(children))

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
-from pebble.compat import Trace, fake_mode_of
 from pebble.errors import CaptureError
-from pebble.joint import results_of
-from pebble.outputs import leaves, take_apart, without
-from pebble.slots import SlotKind
+from pebble.tracing.graph_builder import results_of
+from pebble.tracing.output_templates import leaves, take_apart, without
+from pebble.tracing.signature import SlotKind
+from pebble.tracing.torch_private.dynamo import ForwardTrace
+from pebble.tracing.torch_private.fake_tensors import fake_mode_of
+from pebble.tracing.torch_private.pytree import call_leaves, tree_unflatten
 
 Loss = Callable[[Any], torch.Tensor]
 
@@ -22,7 +23,7 @@ Loss = Callable[[Any], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Inputs:
+class TracedInputs:
     """The inputs, every tensor leaf an object of its own."""
 
     args: tuple[Any, ...]
@@ -33,17 +34,15 @@ class Inputs:
     fake: bool
 
     @classmethod
-    def of(cls, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
-        found, spec = pytree.tree_flatten_with_path((args, kwargs))
+    def of(cls, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedInputs:
+        found, spec = call_leaves(args, kwargs)
         held = [*model.parameters(), *model.buffers()]
-        mode = fake_mode_of([*held, *(leaf for _, leaf in found)])
+        mode = fake_mode_of(*held, *(leaf for _, leaf in found))
         seen = {id(tensor) for tensor in held}
         made: list[Any] = []
         paths: list[str] = []
         constants: dict[str, Any] = {}
-        for path, leaf in found:
-            first: Any = path[0]
-            name = ("args", "kwargs")[first.idx] + pytree.keystr(path[1:])
+        for name, leaf in found:
             if not isinstance(leaf, torch.Tensor):
                 constants[name] = leaf
                 made.append(leaf)
@@ -55,7 +54,7 @@ class Inputs:
             seen.add(id(leaf))
             made.append(own)
             paths.append(name)
-        args, kwargs = pytree.tree_unflatten(made, spec)
+        args, kwargs = tree_unflatten(made, spec)
         tensors = tuple(leaf for leaf in made if isinstance(leaf, torch.Tensor))
         return cls(args, kwargs, tuple(paths), tensors, constants, mode is not None)
 
@@ -68,7 +67,7 @@ def _twin(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Choice:
+class TracedOutput:
     """The tensors of the output: which result of the trace, or which tensor itself, each one is.
 
     Attributes
@@ -87,7 +86,9 @@ class Choice:
     roots: frozenset[int]
 
 
-def choose(traced: Trace, loss: Loss | None, *, loss_only: bool = False) -> Choice:
+def read_output(
+    traced: ForwardTrace, loss: Loss | None, *, loss_only: bool = False
+) -> TracedOutput:
     """What the output of a trace is made of and what of it is differentiated.
 
     With `loss_only` the other tensors of the output are None: the step need not hold them.
@@ -106,7 +107,7 @@ def choose(traced: Trace, loss: Loss | None, *, loss_only: bool = False) -> Choi
     if loss_only:
         template = without(template, set(range(len(tensors))) - roots)
         tensors, roots = [tensors[i] for i in sorted(roots)], frozenset(range(len(roots)))
-    return Choice(
+    return TracedOutput(
         template,
         tuple(result.get(id(tensor), tensor) for tensor in tensors),
         tuple(leaf.path for leaf in leaves(template)),
@@ -170,7 +171,13 @@ class StepGraph:
     names: tuple[tuple[str, ...], ...]
 
     @classmethod
-    def of(cls, traced: Trace, choice: Choice, model: nn.Module, inputs: Inputs) -> StepGraph:
+    def of(
+        cls,
+        traced: ForwardTrace,
+        choice: TracedOutput,
+        model: nn.Module,
+        inputs: TracedInputs,
+    ) -> StepGraph:
         graph = fx.Graph()
         copied: dict[fx.Node, fx.Node] = {}
         graph.graph_copy(traced.graph_module.graph, copied)
@@ -208,7 +215,7 @@ def _sort_slots(
     places: Mapping[int, fx.Node],
     tensors: Sequence[torch.Tensor],
     model: nn.Module,
-    inputs: Inputs,
+    inputs: TracedInputs,
 ) -> tuple[list[torch.Tensor], list[SlotKind], list[tuple[str, ...]]]:
     """Parameters and buffers in the model's order, constants, then inputs in the caller's order;
     the placeholders of the graph are put in this order."""
@@ -234,9 +241,9 @@ def _sort_slots(
     held.sort(key=lambda t: rank[id(t)])
     given.sort(key=lambda t: rank[id(t)])
     ordered = [*held, *constants, *given]
-    head = graph._root
-    for tensor in reversed(ordered):
-        head.append(places[id(tensor)])
+    first = next(node for node in graph.nodes if node.op != "placeholder")
+    for tensor in ordered:
+        first.prepend(places[id(tensor)])
     kinds = [known[id(t)][0] if id(t) in known else SlotKind.CONSTANT for t in ordered]
     names = [tuple(known[id(t)][1]) if id(t) in known else () for t in ordered]
     return ordered, kinds, names

@@ -7,17 +7,18 @@ from collections import Counter
 import torch
 from torch import fx
 
-from pebble.compat import End, Joint
 from pebble.errors import CaptureError
-from pebble.forward import Choice, StepGraph
-from pebble.joint import Ends, results_of, storage_of
-from pebble.slots import Output, OutputKind, Slot, SlotKind
+from pebble.tracing.forward import StepGraph, TracedOutput
+from pebble.tracing.graph_builder import Ends, results_of
+from pebble.tracing.signature import Output, OutputKind, Slot, SlotKind
+from pebble.tracing.torch_private.joint_export import EndKind, JointTrace
+from pebble.tracing.torch_private.storages import storage_id
 
 
 class Reader:
     """Reads the ends of a joint graph and puts them into pebble's form."""
 
-    def __init__(self, step: StepGraph, joint: Joint, choice: Choice) -> None:
+    def __init__(self, step: StepGraph, joint: JointTrace, choice: TracedOutput) -> None:
         self.step = step
         self.choice = choice
         self.module = joint.graph_module
@@ -68,7 +69,7 @@ class Reader:
                     "views of one another and written to cannot be planned."
                 )
             what, i = end
-            if what is End.TANGENT:
+            if what is EndKind.TANGENT:
                 self.tangents.append(Slot(SlotKind.TANGENT, self.choice.names[i], node))
                 continue
             self.nodes[i] = node
@@ -83,7 +84,7 @@ class Reader:
         output = self.graph.output_node()
         results = results_of(self.graph)
         for k, (node, end) in enumerate(zip(results, self.joint.outputs)):
-            copied = end is not None and end[0] is End.RESULT and isinstance(node, fx.Node)
+            copied = end is not None and end[0] is EndKind.RESULT and isinstance(node, fx.Node)
             if copied and node.target is torch.ops.aten.clone.default:
                 results[k] = node.args[0]
         output.args = (results,)
@@ -100,16 +101,16 @@ class Reader:
                     "(resize_, t_, squeeze_ ...). Use the form that returns a new tensor."
                 )
             what, i = end
-            if what is End.RESULT:
+            if what is EndKind.RESULT:
                 name = self.choice.names[i]
                 root = name in differentiated
                 user[i] = Output(
                     OutputKind.DIFFERENTIABLE if root else OutputKind.PLAIN, name, node
                 )
                 self.outputs.append(user[i])
-            elif what is End.UPDATE:
+            elif what is EndKind.UPDATE:
                 self.outputs.append(self._update(i, node))
-            elif what is End.GRADIENT and self.nodes[i] in self.gradients:
+            elif what is EndKind.GRADIENT and self.nodes[i] in self.gradients:
                 self.gradients[self.nodes[i]] = node
         if not any(node is not None for node in self.gradients.values()):
             raise CaptureError(
@@ -135,18 +136,18 @@ class Reader:
         """
         outside = [n.meta["val"] for n in self.graph.nodes if n.op in ("placeholder", "get_attr")]
         outside += [output.node.meta["val"] for output in self.outputs]
-        taken = {storage_of(tensor) for tensor in outside}
+        taken = {storage_id(tensor) for tensor in outside}
         shared = Counter(
-            storage_of(g.meta["val"]) for g in self.gradients.values() if g is not None
+            storage_id(g.meta["val"]) for g in self.gradients.values() if g is not None
         )
         output = self.graph.output_node()
         results = results_of(self.graph)
         for k, end in enumerate(self.joint.outputs):
             gradient = results[k]
-            if end is None or end[0] is not End.GRADIENT or gradient is None:
+            if end is None or end[0] is not EndKind.GRADIENT or gradient is None:
                 continue
             slot, value = self.nodes[end[1]], gradient.meta["val"]
-            key = storage_of(value)
+            key = storage_id(value)
             alone = shared[key] == 1 or _covers_storage(value)
             if not (key not in taken and alone and _fits(value, slot.meta["val"])):
                 after = gradient if gradient.op == "call_function" else output.prev

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pebble.accumulating import Taker, takers_of
-from pebble.compat import below_autograd
 from pebble.errors import PebbleError
-from pebble.guards import same_layout
-from pebble.rewriting import Halves, compile_boxed, split
+from pebble.runtime.guards import same_layout
+from pebble.runtime.split_graphs import Halves, compile_boxed, split
 from pebble.schedule import Schedule
+from pebble.tracing.accumulation import Taker, takers_of
+from pebble.tracing.torch_private.autograd import below_autograd, version_of
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured
@@ -147,7 +147,7 @@ class _Step:
         for i in plan.detached:
             # or the tape would hold a tensor whose grad_fn holds the tape
             tape[i] = tape[i].detach()
-        self.versions = [tape[i]._version for i, _ in plan.watched]
+        self.versions = [version_of(tape[i]) for i, _ in plan.watched]
         self.tape = tape
         self.tensors = []
         roots = tuple(outputs[i] for i in plan.differentiable)
@@ -174,7 +174,7 @@ class _Step:
                 "model without the plan for double backward."
             )
         for version, (i, name) in zip(self.versions, plan.watched):
-            if tape[i]._version != version:
+            if version_of(tape[i]) != version:
                 raise PebbleError(
                     f"{name!r} was modified in place between the forward and the backward of a "
                     "planned step, which needs its old contents. Modify a copy, or call backward "

@@ -10,20 +10,23 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
-from pebble.compat import Joint, Trace, explain, quiet_capture, trace_forward, trace_joint
-from pebble.draws import split_dropout
-from pebble.ends import Reader
 from pebble.errors import CaptureError, InvalidArgument, PebbleError
-from pebble.forward import Choice, Inputs, Loss, StepGraph, choose
 from pebble.graph import Graph
-from pebble.inputs import storage_bytes
-from pebble.joint import wire
-from pebble.metas import correct_metas
-from pebble.outputs import put_together
-from pebble.recorders import recorders_in_place
-from pebble.slots import Output, OutputKind, Slot, SlotKind
+from pebble.tracing.dropout_draws import split_dropout
+from pebble.tracing.fake_metadata import correct_metas
+from pebble.tracing.forward import Loss, StepGraph, TracedInputs, TracedOutput, read_output
+from pebble.tracing.graph_builder import wire
+from pebble.tracing.hidden_state_recorders import recorders_in_place
+from pebble.tracing.joint_cleanup import Reader
+from pebble.tracing.output_templates import put_together
+from pebble.tracing.refusals import explain
+from pebble.tracing.signature import Output, OutputKind, Slot, SlotKind
+from pebble.tracing.torch_private.dynamo import ForwardTrace, trace_forward
+from pebble.tracing.torch_private.joint_export import JointTrace, trace_joint
+from pebble.tracing.torch_private.pytree import tree_leaves
+from pebble.tracing.torch_private.quiet_capture import quiet_capture
+from pebble.tracing.torch_private.storages import storage_bytes
 
 __all__ = ["Captured", "Output", "OutputKind", "Slot", "SlotKind", "State", "capture"]
 
@@ -82,13 +85,14 @@ class Captured:
         Whether the model or its inputs have no data.
     device : str
     chunks : int
-        Into how many parts the head and the loss are split (see `pebble.chunking`); 0: not at all.
+        Into how many parts the head and the loss are split (see `pebble.tracing.chunked_loss`);
+        0: not at all.
     whole : Captured or None
         The capture before that split.
     loss_only : bool
         Whether the step hands over nothing of the model's output but the loss.
     accumulates : bool
-        Whether gradients are added to those that are there (see `pebble.accumulating`).
+        Whether gradients are added to those that are there (see `pebble.tracing.accumulation`).
     input_bytes : int or None
         Of the inputs, each storage once: token ids are often their own labels. None: unknown.
     """
@@ -185,17 +189,17 @@ def capture(
             "computes its own loss."
         )
     named = dict(kwargs or {})
-    given = storage_bytes(t for t in pytree.tree_leaves((args, named)) if torch.is_tensor(t))
+    given = storage_bytes(t for t in tree_leaves((args, named)) if torch.is_tensor(t))
     if _has_idle_cache(model, named):
         named["use_cache"] = False
-    inputs = Inputs.of(model, tuple(args), named)
+    inputs = TracedInputs.of(model, tuple(args), named)
     with quiet_capture(), recorders_in_place(model):
         traced = _attempt(
             "forward", model, lambda: trace_forward(model, inputs.args, inputs.kwargs)
         )
         _check_sizes(traced, model)
         _check_side_effects(traced, model)
-        chosen = _attempt("loss", model, lambda: choose(traced, loss, loss_only=loss_only))
+        chosen = _attempt("loss", model, lambda: read_output(traced, loss, loss_only=loss_only))
         step = StepGraph.of(traced, chosen, model, inputs)
         joint = _attempt(
             "backward",
@@ -220,7 +224,7 @@ def _attempt(what: str, model: nn.Module, trace: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _check_sizes(traced: Trace, model: nn.Module) -> None:
+def _check_sizes(traced: ForwardTrace, model: nn.Module) -> None:
     if traced.symbol is not None:
         raise CaptureError(
             f"The forward of {type(model).__name__} makes a number or size that depends on data"
@@ -230,7 +234,7 @@ def _check_sizes(traced: Trace, model: nn.Module) -> None:
         )
 
 
-def _check_side_effects(traced: Trace, model: nn.Module) -> None:
+def _check_side_effects(traced: ForwardTrace, model: nn.Module) -> None:
     if any("._buffers" in place or "._parameters" in place for place in traced.side_effects):
         raise CaptureError(
             f"The forward of {type(model).__name__} assigns a new tensor to a buffer or parameter, "
@@ -278,10 +282,10 @@ def _has_idle_cache(model: nn.Module, kwargs: Mapping[str, Any]) -> bool:
 
 def _finish(
     model: nn.Module,
-    inputs: Inputs,
+    inputs: TracedInputs,
     step: StepGraph,
-    joint: Joint,
-    choice: Choice,
+    joint: JointTrace,
+    choice: TracedOutput,
     loss: Loss | None,
 ) -> Captured:
     split_dropout(joint.graph_module)

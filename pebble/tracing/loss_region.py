@@ -16,21 +16,27 @@ import torch
 from torch import fx
 
 from pebble.errors import InvalidArgument
+from pebble.tracing.torch_private.operators import (
+    LOG_SOFTMAX,
+    LOG_SOFTMAX_BACKWARD,
+    TO_COPY,
+    UNSAFE_VIEW,
+)
 
 if TYPE_CHECKING:
-    from pebble.tracing import Captured
+    from pebble.tracing.step_capture import Captured
 
 aten = torch.ops.aten
 
 MEAN, SUM = 1, 2  # torch's numbers for the reductions of a loss
 SAME_ROWS = frozenset(
-    (aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.detach.default)
+    (aten.view.default, UNSAFE_VIEW, aten.reshape.default, aten.detach.default)
     + (aten.alias.default, aten.clone.default)
 )
 TURNS = frozenset((aten.t.default, aten.permute.default, aten.transpose.int))
 _LINEAR = frozenset(
     (aten.mul.Tensor, aten.div.Tensor, aten.mul.Scalar, aten.div.Scalar, aten.neg.default)
-    + (aten._to_copy.default, aten.add.Tensor, aten.sub.Tensor, aten.tanh_backward.default)
+    + (TO_COPY, aten.add.Tensor, aten.sub.Tensor, aten.tanh_backward.default)
 )
 
 
@@ -142,7 +148,7 @@ def find_region(captured: Captured) -> Region:
 
 def _ends_of(loss: fx.Node) -> Region:
     softmax: Any = loss.args[0]
-    if softmax.target is not aten._log_softmax.default or softmax.meta["val"].dim() != 2:
+    if softmax.target is not LOG_SOFTMAX or softmax.meta["val"].dim() != 2:
         raise no_chunks(f"the log-probabilities come from {softmax.target}, not from a log-softmax")
     if softmax.args[1] not in (1, -1):
         raise no_chunks("the log-softmax does not run over the last dimension")
@@ -235,15 +241,15 @@ class _Walk:
         if not (same and shaped and self._fits(node)):
             return None
         gradient = any(form.gradient for form in forms)
-        if node.target is aten._log_softmax.default:
+        if node.target is LOG_SOFTMAX:
             return first if node is self.region.softmax else None
-        if node.target is aten._log_softmax_backward_data.default:
+        if node.target is LOG_SOFTMAX_BACKWARD:
             own = forms[0].gradient and node.args[2] in (1, -1) and len(first.rows) == 1
             return replace(first, gradient=True) if own else None
         if gradient and not self._is_linear(node):
             return None
         pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
-        if pointwise or node.target is aten._to_copy.default:
+        if pointwise or node.target is TO_COPY:
             return replace(first, gradient=gradient)
         return None
 
