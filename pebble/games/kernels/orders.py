@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pebble.compiling import entry, entry_with_arrays, inner
-from pebble.games._rule_kernels import LOAD, PLACE, REMOVE, STORE
+from pebble.games.kernels.rules import LOAD, PLACE, REMOVE, STORE
 
 PEAK, TRANSFERS = 0, 1
 NEVER = 1 << 40

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pebble.games.board import Board
-from pebble.games.inplace import InPlace
 from pebble.games.position import Game
-from pebble.games.rules import Black, BlackWhite, RedBlue, Reversible, Spooky
+from pebble.games.rules import Black, BlackWhite, InPlace, RedBlue, Reversible, Spooky
 
 LIMIT = 64
 MOST_STATES = 12_000_000
@@ -21,34 +19,6 @@ _FIRST = 1 << 12
 
 Advance = Callable[[Any, Any, int], int]
 """Takes a store, its counters and about how much to do; returns how the search stands."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What an engine says about one number of pebbles.
-
-    Attributes
-    ----------
-    strategy : tuple of Move or Step, or None
-    bound : int
-        Proved least cost with these pebbles (0 where the search only asked for existence).
-    infeasible : bool
-        Proved: no strategy (within the horizon, if there is one).
-    complete : bool
-        Whether the engine finished: with a strategy and a claim that its cost is the least, or
-        with a proof that there is none.
-    states : int
-        Configurations seen.
-    horizon : int or None
-        Most moves of the strategies that the claim speaks of; None: any number.
-    """
-
-    strategy: tuple[Any, ...] | None
-    bound: int = 0
-    infeasible: bool = False
-    complete: bool = False
-    states: int = 0
-    horizon: int | None = None
 
 
 class Exploration:
@@ -63,7 +33,7 @@ class Exploration:
     """
 
     def __init__(self, *words: Any, bound: int = 0, left: int = 0) -> None:
-        from pebble.games import _store_kernels as kernels
+        from pebble.games.kernels import store as kernels
 
         self.kernels = kernels
         self.counters, self.store = np.zeros(5, np.int64), _new_store(_FIRST)
@@ -129,7 +99,7 @@ class Exploration:
 
 def translate(game: Game, board: Board, pebbles: int) -> tuple[Any, Any]:
     """The rules as numbers; the board as bit sets, and what lies in slow memory at first."""
-    from pebble.games import _rule_kernels as k
+    from pebble.games.kernels import rules as k
 
     code = {
         Black: k.BLACK, Reversible: k.REVERSIBLE, BlackWhite: k.BLACK_WHITE, Spooky: k.SPOOKY,
@@ -169,7 +139,7 @@ def translate(game: Game, board: Board, pebbles: int) -> tuple[Any, Any]:
 
 def translate_in_place(game: InPlace, board: Board, pebbles: int) -> tuple[Any, Any]:
     """The same for the in-place game, whose search counts the inputs that are there as pebbles."""
-    from pebble.games import _inplace_kernels as k
+    from pebble.games.kernels import in_place as k
 
     in_place = game.in_place(board)
     above = [0] * len(board)
@@ -196,7 +166,7 @@ def _words(rows: Any) -> Any:
 
 
 def _new_store(size: int) -> Any:
-    from pebble.games._store_kernels import Store
+    from pebble.games.kernels.store import Store
 
     return Store(
         a=np.zeros(size, np.uint64),
@@ -216,7 +186,7 @@ def _new_store(size: int) -> Any:
 
 def _grown(store: Any, counters: Any) -> Any:
     """The same search with twice the room."""
-    from pebble.games import _store_kernels as s
+    from pebble.games.kernels import store as s
 
     states, heap = int(counters[s.STATES]), int(counters[s.HEAP])
     bigger = _new_store(2 * len(store.a))

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pebble.compiling import entry, inner
-from pebble.games._rule_kernels import PLACE, REMOVE, SLIDING, emit
-from pebble.games._store_kernels import (
+from pebble.games.kernels.rules import PLACE, REMOVE, SLIDING, emit
+from pebble.games.kernels.store import (
     BOUND,
     EXHAUSTED,
     EXPANDED,
@@ -23,7 +23,7 @@ from pebble.games._store_kernels import (
     push,
     reach,
 )
-from pebble.games._words import ONE, ZERO, canonical, lowest, total
+from pebble.games.kernels.words import ONE, ZERO, canonical, lowest, total
 
 CAPACITY, N = range(2)
 """Indices into the rule numbers; the capacity is that of the pebbles and the inputs."""

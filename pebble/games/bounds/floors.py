@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from pebble.games.board import Board
-from pebble.games.bounds import path_bound
-from pebble.games.downsets import least_working_set
-from pebble.games.inplace import InPlace
+from pebble.games.bounds.certificates import path_lower_bound
 from pebble.games.position import Game
-from pebble.games.rules import Black, ParallelBlack, RedBlue, Reversible
+from pebble.games.rules import Black, InPlace, ParallelBlack, RedBlue, Reversible
 
 
-def floor_of_pebbles(game: Game, board: Board) -> int:
+def pebbles_lower_bound(game: Game, board: Board) -> int:
     """Pebbles that any strategy needs, from single placements and from path certificates."""
     if isinstance(game, Black):
         least = least_working_set(game, board)
-        return least if game.weighted else max(least, path_bound(game, board))
+        return least if game.weighted else max(least, path_lower_bound(game, board))
     if isinstance(game, InPlace):  # at the end, beside the inputs
         return sum(1 for t in board.targets if board.preds[t])
     plain = board if game.weighted else board.unweighted()
     if game.parallel:
         # the step that blocks the last open path leaves a pebble on it and on each side path
-        paths = 0 if game.weighted else path_bound(Black(slide=True), board)
+        paths = 0 if game.weighted else path_lower_bound(Black(slide=True), board)
         return max([paths, *(sum(plain.sizes[u] for u in row) for row in board.preds)])
     loaded = isinstance(game, RedBlue) and game.blue_inputs
     # without its rule for removals, a reversible or spooky strategy is a black one
     as_black = isinstance(game, Reversible) and not game.weighted
-    black = path_bound(Black(), board) if as_black else 0
+    black = path_lower_bound(Black(), board) if as_black else 0
     return max(
         black,
         max(
@@ -39,7 +37,18 @@ def floor_of_pebbles(game: Game, board: Board) -> int:
     )
 
 
-def floor_of_cost(game: Game, board: Board) -> int:
+def least_working_set(game: Black, board: Board) -> int:
+    """What one placement needs at least: its inputs, and without sliding its output."""
+    plain = board if game.weighted else board.unweighted()
+    least = 0
+    for v, reads in enumerate(board.preds):
+        inputs = sum(plain.sizes[u] for u in reads)
+        output = plain.sizes[v] + (0 if game.slide and reads else plain.workspaces[v])
+        least = max(least, max(inputs, output) if game.slide and reads else inputs + output)
+    return least
+
+
+def cost_lower_bound(game: Game, board: Board) -> int:
     """Cost that any strategy has, however many pebbles there are."""
     costs = board.costs if game.weighted else board.unweighted().costs
     sizes = board.sizes if game.weighted else board.unweighted().sizes
@@ -57,7 +66,7 @@ def floor_of_cost(game: Game, board: Board) -> int:
     if isinstance(game, ParallelBlack):
         return sum(sizes)
     if isinstance(game, InPlace):
-        return _floor_in_place(game, board)
+        return _in_place_moves(game, board)
     if game.parallel:
         return 1 if len(board) else 0
     removed = set(range(len(board))) - set(board.targets)
@@ -66,7 +75,7 @@ def floor_of_cost(game: Game, board: Board) -> int:
     return sum(costs) + sum(costs[v] for v in removed)
 
 
-def _floor_in_place(game: InPlace, board: Board) -> int:
+def _in_place_moves(game: InPlace, board: Board) -> int:
     """Each gate is computed at first; if nothing slides from its place, it is uncomputed too."""
     left_by_slides = {u for v in game.in_place(board) for u in board.preds[v]}
     gates = {v for v in board.ancestors(board.targets) if board.preds[v]}

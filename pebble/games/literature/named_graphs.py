@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pebble.errors import GraphError, InvalidArgument
-from pebble.games.families import FAMILIES, graph_of_edges
-from pebble.games.netlist import parse_bench
+from pebble.games.literature.families import FAMILIES, graph_of_edges
+from pebble.games.literature.netlist import parse_bench
 from pebble.graph import Graph
 
 

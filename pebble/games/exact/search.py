@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 
 from pebble.errors import InvalidArgument
+from pebble.games.answers import Found
 from pebble.games.board import Board
-from pebble.games.exploring import (
+from pebble.games.exact.exploration import (
     LIMIT,
     MOST_STATES,
     Advance,
     Exploration,
-    Found,
     translate,
     translate_in_place,
 )
-from pebble.games.inplace import InPlace
+from pebble.games.exact.parallel import advance_steps, read_steps
+from pebble.games.exact.symmetry import byte_tables
 from pebble.games.moves import Act, Move
-from pebble.games.parallel import advance_steps, read_steps
 from pebble.games.position import Game
-from pebble.games.symmetry import byte_tables
+from pebble.games.rules import InPlace
 
 GREED = 64
 """Weight of what is left in a search that only asks whether the goal can be reached."""
@@ -94,9 +94,9 @@ def _marked(board: Board, in_place: tuple[int, ...]) -> Board:
 
 def _advance_moves(game: Game, rules: Any, tables: Any, images: Any, greed: int) -> Advance:
     if isinstance(game, InPlace):
-        from pebble.games._inplace_kernels import advance_in_place as kernel
+        from pebble.games.kernels.in_place import advance_in_place as kernel
     else:
-        from pebble.games._search_kernels import advance as kernel
+        from pebble.games.kernels.search import advance as kernel
 
     n = len(tables.preds)
     width = 4 + n + 2 * max(n, sum(int(word).bit_count() for word in tables.preds))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pebble.games.exploring import Advance, Exploration
+from pebble.games.exact.exploration import Advance, Exploration
 from pebble.games.moves import Step
 from pebble.games.position import Game
 from pebble.games.rules import ParallelBlack
@@ -14,8 +14,8 @@ from pebble.games.rules import ParallelBlack
 
 def advance_steps(game: Game, rules: Any, tables: Any, images: Any, greed: int) -> Advance:
     """The inner loop of the search for a parallel game."""
-    from pebble.games import _parallel_kernels as k
-    from pebble.games._rule_kernels import CAPACITY
+    from pebble.games.kernels import parallel as k
+    from pebble.games.kernels.rules import CAPACITY
 
     black, cap, n = isinstance(game, ParallelBlack), int(rules[CAPACITY]), len(tables.preds)
     stack, room = np.zeros((2 * n + 2, 2), np.uint64), np.zeros((3, n + 1), np.int64)

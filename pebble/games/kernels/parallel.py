@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pebble.compiling import entry, inner
-from pebble.games._store_kernels import (
+from pebble.games.kernels.store import (
     BOUND,
     EXHAUSTED,
     FOUND,
@@ -24,7 +24,7 @@ from pebble.games._store_kernels import (
     push,
     slot_of,
 )
-from pebble.games._words import ONE, ZERO, absent, canonical, closure, lowest, total
+from pebble.games.kernels.words import ONE, ZERO, absent, canonical, closure, lowest, total
 
 
 @inner

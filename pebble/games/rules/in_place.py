@@ -10,7 +10,7 @@ from pebble.errors import InvalidArgument
 from pebble.games.board import Board
 from pebble.games.moves import Act, Move
 from pebble.games.position import BLACK, FREE, Broken, Position, SequentialGame
-from pebble.games.rules import Reversible
+from pebble.games.rules.reversible import Reversible
 
 _APART = Reversible(free_inputs=True)
 """What remains where nothing is computed in place."""

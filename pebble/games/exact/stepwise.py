@@ -12,15 +12,15 @@ from itertools import pairwise
 from typing import Any
 
 from pebble.errors import InvalidArgument
+from pebble.games.answers import Found
 from pebble.games.board import Board
-from pebble.games.exploring import Found
-from pebble.games.guesses import GuessModel
-from pebble.games.inplace import InPlace
+from pebble.games.exact.guesses import GuessModel
 from pebble.games.moves import Act, Move, Step, place, remove
 from pebble.games.position import Game
 from pebble.games.rules import (
     Black,
     BlackWhite,
+    InPlace,
     ParallelBlack,
     ParallelReversible,
     RedBlue,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pebble.compiling import entry, inner
-from pebble.games._store_kernels import (
+from pebble.games.kernels.store import (
     BOUND,
     EXHAUSTED,
     EXPANDED,
@@ -27,7 +27,7 @@ from pebble.games._store_kernels import (
     push,
     reach,
 )
-from pebble.games._words import ONE, ZERO, canonical, lowest, total
+from pebble.games.kernels.words import ONE, ZERO, canonical, lowest, total
 
 SLIDE, TRAFFIC, ROOM, LOAD, SPILL = range(5)
 """Indices into the rules: sliding; or transfers with room for so many, and what it costs to bring

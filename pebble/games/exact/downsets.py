@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from pebble.games.answers import Found
 from pebble.games.board import Board
-from pebble.games.exploring import MOST_STATES, Exploration, Found, translate
-from pebble.games.moves import Act, Move, place, remove
+from pebble.games.bounds.floors import least_working_set
+from pebble.games.constructions.one_shot import strategy_of_order
+from pebble.games.exact.exploration import MOST_STATES, Exploration, translate
+from pebble.games.exact.symmetry import byte_tables
 from pebble.games.rules import Black, RedBlue
-from pebble.games.symmetry import byte_tables
 
 
 def search_orders(
@@ -92,7 +93,7 @@ def _search_downsets(
     max_states: int,
 ) -> tuple[list[int] | None, int, int, bool]:
     """(order or None, bound on its worst moment, states, whether the search finished)."""
-    from pebble.games import _downset_kernels as k
+    from pebble.games.kernels import downsets as k
 
     _, tables = translate(game, board, 0)
     held = np.uint64(sum(1 << v for v in board.targets) if getattr(game, "hold", False) else 0)
@@ -108,44 +109,3 @@ def _search_downsets(
         order = [nodes[int(seen.store.move[s])] for s, nodes, _ in seen.path(images)]
         return order, seen.bound, seen.states, True
     return None, seen.bound, seen.states, seen.exhausted
-
-
-def least_working_set(game: Black, board: Board) -> int:
-    """What one placement needs at least: its inputs, and without sliding its output."""
-    plain = board if game.weighted else board.unweighted()
-    least = 0
-    for v, reads in enumerate(board.preds):
-        inputs = sum(plain.sizes[u] for u in reads)
-        output = plain.sizes[v] + (0 if game.slide and reads else plain.workspaces[v])
-        least = max(least, max(inputs, output) if game.slide and reads else inputs + output)
-    return least
-
-
-def strategy_of_order(game: Black, board: Board, order: Iterable[int]) -> tuple[Move, ...]:
-    """The moves of a one-shot order: values go as soon as nothing will read them.
-
-    Examples
-    --------
-    >>> from pebble.games import make_graph
-    >>> print(*strategy_of_order(Black(), Board.of(make_graph("path:2")), [0, 1]), sep=", ")
-    place 0, place 1, remove 0, remove 1
-    """
-    plain = board if game.weighted else board.unweighted()
-    uses = [len(readers) for readers in board.succs]
-    for t in board.targets if game.hold else ():
-        uses[t] += 1
-    moves: list[Move] = []
-    for v in order:
-        for u in board.preds[v]:
-            uses[u] -= 1
-        dying = [u for u in board.preds[v] if uses[u] == 0]
-        if game.slide and dying:
-            largest = max(dying, key=plain.sizes.__getitem__)
-            dying.remove(largest)
-            moves.append(Move(Act.SLIDE, v, largest))
-        else:
-            moves.append(place(v))
-        moves += [remove(u) for u in dying]
-        if not uses[v]:
-            moves.append(remove(v))
-    return tuple(moves)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pebble.compiling import inner
-from pebble.games._words import ONE, ZERO, absent, closure, lowest, total
+from pebble.games.kernels.words import ONE, ZERO, absent, closure, lowest, total
 
 BLACK, REVERSIBLE, BLACK_WHITE, SPOOKY, RED_BLUE = range(5)
 GAME, CAPACITY, GHOSTS, SLIDE, HOLD, RECOMPUTE, N = range(7)

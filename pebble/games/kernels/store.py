@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pebble.compiling import entry, inner
-from pebble.games._words import ONE
+from pebble.games.kernels.words import ONE
 
 RUNNING, FOUND, EXHAUSTED, FULL = range(4)
 """How a search stands."""

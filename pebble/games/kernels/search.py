@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from pebble.compiling import entry
-from pebble.games._rule_kernels import Tables, estimate, expand, reached
-from pebble.games._store_kernels import (
+from pebble.games.kernels.rules import Tables, estimate, expand, reached
+from pebble.games.kernels.store import (
     BOUND,
     EXHAUSTED,
     EXPANDED,
@@ -25,7 +25,7 @@ from pebble.games._store_kernels import (
     push,
     reach,
 )
-from pebble.games._words import canonical
+from pebble.games.kernels.words import canonical
 
 
 @entry

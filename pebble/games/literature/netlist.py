@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from pebble.errors import GraphError
-from pebble.games.families import graph_of_edges
+from pebble.games.literature.families import graph_of_edges
 from pebble.graph import Graph
 
 _PORT = re.compile(r"(INPUT|OUTPUT)\s*\(\s*([^\s()]+)\s*\)$", re.IGNORECASE)

@@ -67,7 +67,7 @@ def certify(game: Black, board: Board, *, most_paths: int = _PATHS) -> PathCerti
     return best
 
 
-def path_bound(game: Black, board: Board) -> int:
+def path_lower_bound(game: Black, board: Board) -> int:
     """What path certificates prove; 0 if there is none."""
     certificate = certify(game, board)
     return 0 if certificate is None else certificate.bound(game)
