@@ -27,8 +27,8 @@ from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress, register
 
 if TYPE_CHECKING:
-    from pebble.solvers._cooling import Cooling, Order, Outcome
-    from pebble.solvers._kernels import Net
+    from pebble.solvers.annealing.cooling import Cooling, Order, Outcome
+    from pebble.solvers.annealing.kernels.board import Net
 
 MANY, HUGE = 300, 1_000
 """Ops from which few runs find a good arrangement, and from which new ones are hardly worth it."""
@@ -121,7 +121,7 @@ def compiled(deadline: float) -> bool:
 
 def _compile_kernels() -> None:
     """Anneal a problem of two ops for a few trials."""
-    from pebble.solvers._cooling import Cooling, cool, net_of
+    from pebble.solvers.annealing.cooling import Cooling, cool, net_of
 
     ops = [Op("a", 1, (), (0,)), Op("b", 1, (0,), (1,))]
     problem = Problem(Graph(ops, [Value("a", 1), Value("b", 1)]), 2)
@@ -233,7 +233,7 @@ class Search:
         """Anneal until the deadline, the bound, or so many trials or rounds."""
         if not compiled(self.deadline):
             return
-        from pebble.solvers._cooling import net_of
+        from pebble.solvers.annealing.cooling import net_of
 
         net = net_of(self.problem)
         last_round = None if rounds is None else self.rounds + rounds
@@ -250,7 +250,7 @@ class Search:
                 self._take(outcomes, time.perf_counter() - began)
 
     def _cool(self, net: Net, order: Order, cooling: Cooling) -> Outcome:
-        from pebble.solvers._cooling import cool
+        from pebble.solvers.annealing.cooling import cool
 
         return cool(
             self.problem, net, order, cooling, deadline=self.deadline, enough=self.target or 0
@@ -347,7 +347,7 @@ class Search:
     def _cooling(
         rng: np.random.Generator, trials: int, hot: float, cold: float, penalty: float
     ) -> Cooling:
-        from pebble.solvers._cooling import Cooling
+        from pebble.solvers.annealing.cooling import Cooling
 
         adds = int(rng.integers(12, 90))
         return Cooling(

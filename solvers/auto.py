@@ -19,14 +19,14 @@ from pebble.referee import simulate
 from pebble.schedule import FREE_ORDER, Schedule
 from pebble.solver import Answer, Progress, get_solver, register, solver_names
 from pebble.solvers.anneal import Search
-from pebble.solvers.crossing import crossing_bound
-from pebble.solvers.engines import Halt
-from pebble.solvers.exhaustive import exhaust
-from pebble.solvers.filling import filled
+from pebble.solvers.bounds.exhaustive_search import exhaust
+from pebble.solvers.edits.list_schedules import lean_schedules
+from pebble.solvers.edits.repair import Repair
+from pebble.solvers.edits.retention import filled
+from pebble.solvers.integer.engines import Halt
+from pebble.solvers.integer.moment_programs import crossing_bound
 from pebble.solvers.minpeak import squeeze
-from pebble.solvers.ordering import lean_schedules
-from pebble.solvers.repairing import Repair
-from pebble.solvers.unmoved import cheapest_in_order
+from pebble.solvers.portfolio.fixed_order import cheapest_in_order
 
 ORDERS = ("free", "fixed")
 EXACT_OPS = 80

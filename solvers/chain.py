@@ -11,10 +11,10 @@ from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress, register
-from pebble.solvers.blocks import Blocks
-from pebble.solvers.candidates import best_of
-from pebble.solvers.once import RecomputeOnce
-from pebble.solvers.persistent import NEVER, Action, PersistentTable
+from pebble.solvers.chains.blocks import Blocks
+from pebble.solvers.chains.persistent_table import NEVER, Action, PersistentTable
+from pebble.solvers.edits.incumbent import best_of
+from pebble.solvers.edits.recompute_once import RecomputeOnce
 
 MOST_BLOCKS = 72
 OPS_PER_BLOCK = (48, 22, 11, 5)

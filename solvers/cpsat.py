@@ -10,7 +10,7 @@ from pebble.errors import InvalidArgument
 from pebble.problem import Objective, Problem
 from pebble.schedule import Schedule, Scope
 from pebble.solver import Answer, Progress, get_solver, register
-from pebble.solvers.candidates import Incumbent
+from pebble.solvers.edits.incumbent import Incumbent
 from pebble.solvers.ilp import in_class
 
 FREE_OPS = 24

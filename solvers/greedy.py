@@ -12,10 +12,10 @@ from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress, register
-from pebble.solvers.candidates import best_of
-from pebble.solvers.cuts import BoolArray, Choice, MemoryPrice
-from pebble.solvers.evicting import EvictingRun
-from pebble.solvers.once import RecomputeOnce, crossing_bytes
+from pebble.solvers.edits.eviction import EvictingRun
+from pebble.solvers.edits.incumbent import best_of
+from pebble.solvers.edits.minimum_cuts import BoolArray, Choice, MemoryPrice
+from pebble.solvers.edits.recompute_once import RecomputeOnce, crossing_bytes
 from pebble.solvers.sqrt import choose_borders, crossers
 
 WORK = 150_000

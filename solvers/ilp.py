@@ -12,10 +12,10 @@ from pebble.graph import Graph
 from pebble.problem import Objective, Problem
 from pebble.schedule import FIXED_ORDER, Schedule
 from pebble.solver import Answer, Progress, get_solver, register
-from pebble.solvers.candidates import Incumbent
-from pebble.solvers.crossing import crossing_bound, in_reference_order
-from pebble.solvers.engines import Halt, Outcome, run_cpsat, run_highs
-from pebble.solvers.stages import StageModel, divisors
+from pebble.solvers.edits.incumbent import Incumbent
+from pebble.solvers.integer.engines import Halt, Outcome, run_cpsat, run_highs
+from pebble.solvers.integer.moment_programs import crossing_bound, in_reference_order
+from pebble.solvers.integer.stage_model import StageModel, divisors
 
 LARGEST_MODEL = 6_000_000
 """Terms in the memory rows; a graph of about 250 ops with few fixed ones."""

@@ -13,10 +13,10 @@ from pebble.problem import Objective, Problem
 from pebble.referee import simulate
 from pebble.schedule import FIXED_ORDER, Schedule
 from pebble.solver import Answer, Progress, get_solver, register
-from pebble.solvers.candidates import Incumbent
-from pebble.solvers.engines import run_cpsat
+from pebble.solvers.edits.incumbent import Incumbent
 from pebble.solvers.ilp import in_class, stages_of
-from pebble.solvers.stages import Part, StageModel, divisors
+from pebble.solvers.integer.engines import run_cpsat
+from pebble.solvers.integer.stage_model import Part, StageModel, divisors
 
 SMALLEST = 16
 """Ops decided anew in the first neighbourhoods."""

@@ -18,7 +18,7 @@ from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress, get_solver, register, solver_names
 from pebble.solvers.anneal import Search
-from pebble.solvers.precedence import held_beside, precedence
+from pebble.solvers.bounds.precedence import held_beside, precedence
 
 STARTS = ("recompute_all", "greedy", "sqrt", "chain")
 LARGEST_REACH = 20_000

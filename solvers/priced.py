@@ -13,12 +13,12 @@ from pebble.problem import Objective, Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress, register
-from pebble.solvers.bounding import cost_bound
-from pebble.solvers.candidates import Incumbent
-from pebble.solvers.cuts import BoolArray, Choice, MemoryPrice
-from pebble.solvers.filling import filled
-from pebble.solvers.once import RecomputeOnce, crossing_bytes
-from pebble.solvers.repairing import Repair
+from pebble.solvers.bounds.moment_cuts import cost_bound
+from pebble.solvers.edits.incumbent import Incumbent
+from pebble.solvers.edits.minimum_cuts import BoolArray, Choice, MemoryPrice
+from pebble.solvers.edits.recompute_once import RecomputeOnce, crossing_bytes
+from pebble.solvers.edits.repair import Repair
+from pebble.solvers.edits.retention import filled
 from pebble.solvers.sqrt import choose_borders, crossers
 
 SEGMENTS = (1, 8, 5, 10, 3, 16, 32)

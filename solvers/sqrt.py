@@ -12,8 +12,8 @@ from pebble.graph import Graph, IntArray
 from pebble.problem import Problem
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress, register
-from pebble.solvers.candidates import best_of
-from pebble.solvers.once import RecomputeOnce, crossing_bytes
+from pebble.solvers.edits.incumbent import best_of
+from pebble.solvers.edits.recompute_once import RecomputeOnce, crossing_bytes
 
 MOST_COUNTS = 48
 """So many segment counts are tried; all of them where there are no more."""

@@ -15,9 +15,9 @@ from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import FREE_ORDER, Schedule, Scope
 from pebble.solver import Status, solve, solver_names
-from pebble.solvers.crossing import crossing_bound, in_reference_order
-from pebble.solvers.exhaustive import exhaust
-from pebble.solvers.ordering import lean_schedules
+from pebble.solvers.bounds.exhaustive_search import exhaust
+from pebble.solvers.edits.list_schedules import lean_schedules
+from pebble.solvers.integer.moment_programs import crossing_bound, in_reference_order
 
 
 def small_graph(seed: int, most: int = 9) -> Graph:

@@ -19,7 +19,7 @@ from pebble.referee import Trace, simulate
 from pebble.schedule import FIXED_ORDER, Schedule
 from pebble.solver import Answer, Status, solve
 from pebble.solvers import ilp
-from pebble.solvers.stages import StageModel
+from pebble.solvers.integer.stage_model import StageModel
 
 
 def random_graph(rng: random.Random, n: int) -> Graph:

@@ -13,7 +13,7 @@ from pebble.problem import Objective, Problem
 from pebble.referee import simulate
 from pebble.schedule import FREE_ORDER, Schedule
 from pebble.solver import Status, solve
-from pebble.solvers.bounding import cost_bound
+from pebble.solvers.bounds.moment_cuts import cost_bound
 
 
 def small_graph(seed: int) -> Graph:

@@ -10,7 +10,7 @@ from pebble.graph import IntArray
 from pebble.problem import Problem
 from pebble.referee import Trace, simulate
 from pebble.schedule import Schedule
-from pebble.solvers.trimming import without_unread
+from pebble.solvers.edits.surplus import without_unread
 
 PASSES = 2
 """A second pass finds the room that the first one has made; a third hardly ever finds more."""

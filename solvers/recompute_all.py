@@ -1,17 +1,10 @@
-"""The two ends of the trade-off: keep everything, and keep nothing that can be computed again."""
+"""The other end of the trade-off: keep nothing that can be computed again."""
 
 from __future__ import annotations
 
 from pebble.problem import Problem
-from pebble.schedule import Schedule
 from pebble.solver import Answer, register
-from pebble.solvers.once import RecomputeOnce
-
-
-@register("keep_all")
-def keep_all(problem: Problem) -> Answer:
-    """Every op once, in the reference order: the un-planned step."""
-    return Answer(Schedule.keep_all(problem.graph))
+from pebble.solvers.edits.recompute_once import RecomputeOnce
 
 
 @register("recompute_all")

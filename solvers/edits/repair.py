@@ -9,7 +9,7 @@ from functools import cache
 from pebble.problem import Problem
 from pebble.referee import Trace, simulate
 from pebble.schedule import Schedule
-from pebble.solvers.trimming import without_unread
+from pebble.solvers.edits.surplus import without_unread
 
 ROUNDS = 40
 LONGEST = 4

@@ -11,10 +11,10 @@ from pebble.problem import Objective, Problem
 from pebble.schedule import FIXED_ORDER, FREE_ORDER, Schedule
 from pebble.solver import Answer, Progress, get_solver
 from pebble.solvers.anneal import Search
-from pebble.solvers.candidates import Incumbent
-from pebble.solvers.crossing import crossing_bound, in_reference_order
-from pebble.solvers.engines import Halt
+from pebble.solvers.edits.incumbent import Incumbent
 from pebble.solvers.ilp import in_class
+from pebble.solvers.integer.engines import Halt
+from pebble.solvers.integer.moment_programs import crossing_bound, in_reference_order
 
 SLICE = 2.0
 """Seconds of the first neighbourhood search; each further one takes half as long again."""

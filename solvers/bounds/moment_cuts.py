@@ -9,8 +9,8 @@ import numpy as np
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
-from pebble.solvers.once import split_of
-from pebble.solvers.precedence import ancestors, descendants
+from pebble.solvers.bounds.precedence import ancestors, descendants
+from pebble.solvers.edits.recompute_once import split_of
 
 _FOREVER = 2**60
 _PRICES = 40

@@ -9,7 +9,7 @@ from pebble.problem import Objective, Problem
 from pebble.referee import Trace, simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress
-from pebble.solvers.trimming import trimmed
+from pebble.solvers.edits.surplus import trimmed
 
 
 class Incumbent:

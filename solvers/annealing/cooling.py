@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pebble.graph import IntArray
 from pebble.problem import Problem
-from pebble.solvers import _annealing as kernel
-from pebble.solvers._kernels import (
+from pebble.solvers.annealing.kernels import trials as kernel
+from pebble.solvers.annealing.kernels.board import (
     BEST,
     BEST_PEAK,
     BUDGET,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pebble.solvers.stages import Rows
+from pebble.solvers.integer.stage_model import Rows
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pebble.graph import Graph
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
-from pebble.solvers.evicting import EvictingRun
+from pebble.solvers.edits.eviction import EvictingRun
 
 DRIFTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)
 """How much of the mean value an op is put back for each place that it is early."""

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pebble.graph import IntArray
 from pebble.problem import Problem
 from pebble.referee import Trace, simulate
-from pebble.solvers.cuts import Choice, MemoryPrice
-from pebble.solvers.once import RecomputeOnce, crossing_bytes
-from pebble.solvers.persistent import Chain
+from pebble.solvers.chains.persistent_table import Chain
+from pebble.solvers.edits.minimum_cuts import Choice, MemoryPrice
+from pebble.solvers.edits.recompute_once import RecomputeOnce, crossing_bytes
 from pebble.solvers.sqrt import choose_borders, crossers
 
 BoolArray = NDArray[np.bool_]

@@ -18,9 +18,9 @@ import numpy as np
 
 from pebble.graph import Graph, Value
 from pebble.problem import Problem
-from pebble.solvers.engines import Halt, run_cpsat
-from pebble.solvers.precedence import held_beside, precedence
-from pebble.solvers.stages import TRUE, Rows, divisors
+from pebble.solvers.bounds.precedence import held_beside, precedence
+from pebble.solvers.integer.engines import Halt, run_cpsat
+from pebble.solvers.integer.stage_model import TRUE, Rows, divisors
 
 MOMENTS = 12
 """Ops whose first execution is looked at: those that must hold most."""

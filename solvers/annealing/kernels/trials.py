@@ -1,4 +1,4 @@
-"""Compiled annealing on the board of `_kernels`: the trial moves, and the loop that cools."""
+"""Compiled annealing on the board of `board`: the trial moves, and the loop that cools."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import log
 import numpy as np
 
 from pebble.compiling import entry, inner
-from pebble.solvers._kernels import (
+from pebble.solvers.annealing.kernels.board import (
     BEST,
     BEST_PEAK,
     BUDGET,

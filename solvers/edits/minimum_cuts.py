@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pebble.graph import IntArray
-from pebble.solvers.once import RecomputeOnce
+from pebble.solvers.edits.recompute_once import RecomputeOnce
 
 BoolArray = NDArray[np.bool_]
 _SCALE = 10**11
