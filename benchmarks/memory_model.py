@@ -27,8 +27,8 @@ import torch
 from models import ZOO
 from torch import nn
 
-from pebble.allocator import trace_memory
 from pebble.estimating import Estimate, estimate
+from pebble.measure.allocator import trace_memory
 from pebble.report import gigabytes, table
 from pebble.runtime import build
 from pebble.runtime.validation import RUNNABLE_OPTIMIZERS

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from pebble.costs import op_costs
 from pebble.errors import CaptureError, InfeasibleBudget, InvalidArgument
-from pebble.memory import StepMemory, step_memory
+from pebble.measure.costs import op_costs
+from pebble.measure.memory import StepMemory, step_memory
+from pebble.measure.workspaces import measure_workspaces
 from pebble.pipeline import whole_budget
 from pebble.problem import Problem
 from pebble.report import gigabytes
@@ -22,7 +23,6 @@ from pebble.tracing import Captured, Output, OutputKind, Slot, SlotKind, State
 from pebble.tracing.graph_builder import Ends, wire
 from pebble.tracing.torch_private.compiler_back_end import autograd_back_end, mark_boxed
 from pebble.tracing.torch_private.fake_tensors import outside_fake_mode
-from pebble.workspace import measure_workspaces
 
 logger = logging.getLogger("pebble")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from pebble.step import Step
+    from pebble.measure.step import Step
     from pebble.stretching import Batches
 
 logger = logging.getLogger("pebble")

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from pebble.errors import PebbleError
+from pebble.measure.step import Step, trace_step
 from pebble.pipeline import least_budget, plan_step
 from pebble.report import gigabytes, table
-from pebble.step import Step, trace_step
 
 BATCH, LENGTH = 4, 256
 SHARES = (0.0, 0.3, 0.6)

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument
-from pebble.memory import StepMemory, step_memory, trainable
-from pebble.optimizers import OptimizerMemory, Weight, optimizer_memory
+from pebble.measure.memory import StepMemory, step_memory, trainable
+from pebble.measure.optimizers import OptimizerMemory, Weight, optimizer_memory
+from pebble.measure.weights import dequantised_bytes
+from pebble.measure.workspaces import measure_workspaces
 from pebble.plan import live_kinds
 from pebble.referee import Trace, simulate
 from pebble.report import gigabytes, table
@@ -22,8 +24,6 @@ from pebble.tracing import Captured, capture
 from pebble.tracing.accumulation import accumulated
 from pebble.tracing.inputs import make_inputs
 from pebble.variants import frozen_or_error, packed_bytes
-from pebble.weights import dequantised_bytes
-from pebble.workspace import measure_workspaces
 
 if TYPE_CHECKING:
     from pebble.graph import Graph

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pebble.cards import CARDS, OUTSIDE_GB, Card, card_for
-from pebble.costs import DEVICES
 from pebble.errors import InvalidArgument
+from pebble.measure.costs import DEVICES
 from pebble.pipeline import whole_budget
 from pebble.recipes import HALVES, Recommendation
 from pebble.recommending import recommend

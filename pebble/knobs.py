@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from pebble.batching import keep_all_peak
 from pebble.errors import InvalidArgument
+from pebble.measure.step import Step
 from pebble.recipes import Choice, Knob, Recipe
 from pebble.referee import simulate
 from pebble.report import gigabytes
 from pebble.schedule import Schedule
-from pebble.step import Step
 
 if TYPE_CHECKING:
     from pebble.precisions import Families

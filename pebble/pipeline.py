@@ -23,7 +23,7 @@ from pebble.solver import Progress, Result, Solver, get_solver, solve
 if TYPE_CHECKING:
     import torch
 
-    from pebble.step import Step
+    from pebble.measure.step import Step
 
 logger = logging.getLogger("pebble")
 ChunkedLoss = Literal["auto", False] | int
@@ -111,7 +111,7 @@ def optimize(
     >>> plan.peak_bytes <= plan.budget_bytes
     True
     """
-    from pebble.step import trace_step
+    from pebble.measure.step import trace_step
 
     budget = whole_budget(budget_gb, budget_bytes)
     check_chunked_loss(chunked_loss)

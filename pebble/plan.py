@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from pebble.measure.step import Step
     from pebble.runtime.validation import Validation
-    from pebble.step import Step
 
 FILE_FORMAT = "pebble-plan"
 SCHEMA_VERSION = "1.0"
@@ -319,7 +319,7 @@ class Plan:
         loss: Callable[[Any], torch.Tensor] | None = None,
     ) -> Step:
         """The traced step of a model, checked against this plan; traced anew where needed."""
-        from pebble.step import trace_step
+        from pebble.measure.step import trace_step
         from pebble.tracing.inputs import inputs_from_json
 
         known = self.step

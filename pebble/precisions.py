@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from pebble.cards import CARDS, card_for
-from pebble.costs import DEVICES
 from pebble.errors import InvalidArgument
+from pebble.measure.costs import DEVICES
 from pebble.recipes import Choice
 from pebble.shapes import DTYPES
 from pebble.stretching import Batches

@@ -13,7 +13,9 @@ from torch import nn
 from pebble.batching import bound_peak, keep_all_peak
 from pebble.errors import InfeasibleBudget, InvalidArgument
 from pebble.knobs import knobs_of, least_change
-from pebble.optimizers import OPTIMIZERS
+from pebble.measure.optimizers import OPTIMIZERS
+from pebble.measure.step import Step
+from pebble.measure.weights import FORMATS
 from pebble.pipeline import least_budget, plan_step, whole_budget
 from pebble.precisions import Families
 from pebble.problem import Problem
@@ -23,13 +25,11 @@ from pebble.report import gigabytes
 from pebble.schedule import Schedule
 from pebble.shapes import DTYPES
 from pebble.solver import solve
-from pebble.step import Step
 from pebble.variants import (
     seconds_to_step,
     with_accumulation,
     with_buckets,
 )
-from pebble.weights import FORMATS
 
 TIE = 0.005
 """Recipes whose predicted times differ by less are a tie: the one with more room left wins."""

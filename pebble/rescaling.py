@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from pebble.costs import op_costs
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
-from pebble.memory import step_memory
+from pebble.measure.costs import op_costs
+from pebble.measure.memory import step_memory
+from pebble.measure.step import Step
 from pebble.plan import Resident
-from pebble.step import Step
 from pebble.tracing import Captured
 from pebble.tracing.inputs import Inputs
 from pebble.tracing.torch_private import pytree

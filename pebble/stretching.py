@@ -12,10 +12,10 @@ from torch import nn
 
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
+from pebble.measure.step import Step, trace_step
 from pebble.plan import Resident
 from pebble.rescaling import rescale, tracer_batch
 from pebble.shapes import under_autocast
-from pebble.step import Step, trace_step
 from pebble.tracing import Captured, capture
 from pebble.tracing.inputs import Inputs, make_inputs
 from pebble.tracing.torch_private import pytree
@@ -41,7 +41,7 @@ class Batches:
     autocast : "bf16" or "fp16", optional
         The step runs under autocast of this dtype.
     **options
-        Of `pebble.step.trace_step`.
+        Of `pebble.measure.step.trace_step`.
     """
 
     def __init__(

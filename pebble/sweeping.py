@@ -152,7 +152,7 @@ def sweep(
 def _subject(model: Any, inputs: Any, options: dict[str, Any]) -> tuple[Graph, Resident, str]:
     if isinstance(model, Graph):
         return model, Resident({}), model.name
-    from pebble.step import Step, trace_step
+    from pebble.measure.step import Step, trace_step
 
     step = model if isinstance(model, Step) else trace_step(model, inputs, **options)
     return step.graph, step.resident, str(step.origin["model"])

@@ -11,13 +11,13 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from pebble.costs import DEVICES
 from pebble.errors import InvalidArgument
-from pebble.memory import StepMemory, step_memory
+from pebble.measure.costs import DEVICES
+from pebble.measure.memory import StepMemory, step_memory
+from pebble.measure.step import Step
+from pebble.measure.weights import dequantised_bytes, stored_bytes
 from pebble.plan import Resident
-from pebble.step import Step
 from pebble.tracing.accumulation import accumulated
-from pebble.weights import dequantised_bytes, stored_bytes
 
 _NO_DEVICE = "cpu"
 PCIE = 12.0

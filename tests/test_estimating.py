@@ -13,15 +13,15 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import pebble
-from pebble.allocator import trace_memory
 from pebble.errors import InvalidArgument
 from pebble.estimating import Estimate, estimate
-from pebble.optimizers import OPTIMIZERS
+from pebble.measure.allocator import trace_memory
+from pebble.measure.optimizers import OPTIMIZERS
+from pebble.measure.weights import FORMATS, STATES, stored_bytes, weight_arithmetic
 from pebble.runtime import build
 from pebble.schedule import Schedule
 from pebble.shapes import DTYPES, SHAPES, build_shape
 from pebble.tracing import capture
-from pebble.weights import FORMATS, STATES, stored_bytes, weight_arithmetic
 
 # -- known figures -------------------------------------------------------------------------------
 

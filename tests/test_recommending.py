@@ -14,10 +14,11 @@ import pebble
 from pebble.cards import CARDS, card_for
 from pebble.errors import InfeasibleBudget, InvalidArgument
 from pebble.fitting import Fit, fit
+from pebble.measure.step import trace_step
+from pebble.measure.weights import stored_bytes
 from pebble.recipes import Recommendation
 from pebble.recommending import recommend
 from pebble.shapes import SHAPES, build_shape
-from pebble.step import trace_step
 from pebble.variants import (
     frozen_linears,
     seconds_to_step,
@@ -26,7 +27,6 @@ from pebble.variants import (
     with_optimizer,
     with_quantised,
 )
-from pebble.weights import stored_bytes
 
 pytest.importorskip("transformers")
 LENGTH = 48

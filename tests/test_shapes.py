@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pebble.errors import InvalidArgument
-from pebble.memory import step_memory
+from pebble.measure.memory import step_memory
 from pebble.shapes import SHAPES, Adapted, build_shape
 from pebble.tracing import capture
 

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pebble.allocator import AllocatorTrace, trace_memory
 from pebble.errors import InvalidArgument
-from pebble.memory import step_memory
+from pebble.measure.allocator import AllocatorTrace, trace_memory
+from pebble.measure.memory import step_memory
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.report import gigabytes, table

@@ -63,7 +63,7 @@ def stored_bytes(form: str, rows: int, columns: int) -> int:
 
     Examples
     --------
-    >>> from pebble.weights import stored_bytes
+    >>> from pebble.measure.weights import stored_bytes
     >>> stored_bytes("bf16", 4096, 4096), stored_bytes("4bit", 4096, 4096)
     (33554432, 9437184)
     """
@@ -143,7 +143,7 @@ def weight_arithmetic(
     --------
     Mixed precision with fp32 Adam state of a model of 7 billion parameters:
 
-    >>> from pebble.weights import weight_arithmetic
+    >>> from pebble.measure.weights import weight_arithmetic
     >>> need = weight_arithmetic(7 * 10**9, weights="bf16", optimizer="adam", state_width=4)
     >>> need.weights / 1e9, need.gradients / 1e9, need.state / 1e9
     (14.0, 14.0, 56.0)

@@ -115,7 +115,7 @@ def optimizer_memory(
     Examples
     --------
     >>> import torch
-    >>> from pebble.optimizers import Weight, optimizer_memory
+    >>> from pebble.measure.optimizers import Weight, optimizer_memory
     >>> weights = [Weight((1000, 1000), torch.float32)]
     >>> optimizer_memory("adamw", weights).state, optimizer_memory("sgd", weights).state
     (8000004, 0)

@@ -11,7 +11,7 @@ import torch
 from torch import fx
 from torch.utils.flop_counter import flop_registry
 
-from pebble.sampling import value_of
+from pebble.measure.sampling import value_of
 from pebble.tracing.torch_private import pytree
 
 if TYPE_CHECKING:

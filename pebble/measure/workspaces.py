@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pebble.allocator import memory_events, memory_profile, trace_memory
-from pebble.sampling import Call, Sampler, distinct_calls, quiet_state
+from pebble.measure.allocator import memory_events, memory_profile, trace_memory
+from pebble.measure.sampling import Call, Sampler, distinct_calls, quiet_state
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pebble.optimizers import OptimizerMemory, Weight, optimizer_memory
+from pebble.measure.optimizers import OptimizerMemory, Weight, optimizer_memory
 from pebble.tracing.torch_private.storages import storage_id
 
 if TYPE_CHECKING:

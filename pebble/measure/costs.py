@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pebble.errors import InvalidArgument
-from pebble.flops import Work, op_flops, work_of
-from pebble.sampling import Call, Sampler, distinct_calls, quiet_state
+from pebble.measure.flops import Work, op_flops, work_of
+from pebble.measure.sampling import Call, Sampler, distinct_calls, quiet_state
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured
