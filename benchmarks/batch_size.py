@@ -31,8 +31,8 @@ from torch import nn
 import pebble
 from pebble.measure.allocator import trace_memory
 from pebble.measure.step import Step, trace_step
-from pebble.pipeline import least_budget
-from pebble.report import gigabytes, table
+from pebble.plan.optimization import least_budget
+from pebble.plan.report import gigabytes, table
 from pebble.runtime import build
 from pebble.runtime.validation import loss_of
 from pebble.schedule import Schedule

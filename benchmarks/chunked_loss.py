@@ -29,11 +29,11 @@ import torch
 
 from pebble.errors import InfeasibleBudget
 from pebble.measure.step import Step, trace_step
-from pebble.pipeline import plan_step, unplanned
-from pebble.plan import Plan
+from pebble.plan.optimization import plan_step, unplanned
+from pebble.plan.plan import Plan
+from pebble.plan.report import gigabytes, table
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
-from pebble.report import gigabytes, table
 from pebble.schedule import Schedule
 from pebble.shapes import build_shape
 from pebble.solver import solve

@@ -29,7 +29,7 @@ from torch import nn
 
 from pebble.estimating import Estimate, estimate
 from pebble.measure.allocator import trace_memory
-from pebble.report import gigabytes, table
+from pebble.plan.report import gigabytes, table
 from pebble.runtime import build
 from pebble.runtime.validation import RUNNABLE_OPTIMIZERS
 from pebble.schedule import Schedule

@@ -41,10 +41,10 @@ from pebble.errors import InfeasibleBudget
 from pebble.measure.allocator import trace_memory
 from pebble.measure.flops import work_of
 from pebble.measure.step import Step, trace_step
-from pebble.pipeline import plan_step
+from pebble.plan.optimization import plan_step
+from pebble.plan.report import table
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
-from pebble.report import table
 from pebble.schedule import Schedule
 from pebble.solver import solve
 

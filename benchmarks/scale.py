@@ -50,9 +50,9 @@ from typing import Any
 from configurations import CONFIGURATIONS, LAYERED
 
 from pebble.graph import Graph, Phase
+from pebble.plan.report import table
 from pebble.problem import Problem
 from pebble.referee import simulate
-from pebble.report import table
 from pebble.schedule import Schedule
 from pebble.solver import Progress, solve
 

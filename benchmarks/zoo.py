@@ -26,9 +26,9 @@ from models import ZOO
 
 from pebble.errors import InfeasibleBudget
 from pebble.measure.step import Step, trace_step
-from pebble.pipeline import least_budget, plan_step
+from pebble.plan.optimization import least_budget, plan_step
+from pebble.plan.report import gigabytes
 from pebble.problem import Problem
-from pebble.report import gigabytes
 from pebble.schedule import Schedule
 from pebble.solver import solve
 

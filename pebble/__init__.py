@@ -19,13 +19,13 @@ from pebble.errors import (
     UnknownSolver,
 )
 from pebble.graph import Graph, Op, Value
-from pebble.pipeline import optimize
-from pebble.plan import Plan, load_plan
+from pebble.plan.optimization import optimize
+from pebble.plan.plan import Plan, load_plan
+from pebble.plan.sweeps import Sweep, sweep
 from pebble.problem import Objective, Problem
 from pebble.referee import Trace, simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Result, Status, register, solve, solver_names
-from pebble.sweeping import Sweep, sweep
 
 if TYPE_CHECKING:
     from pebble.estimating import Estimate, estimate

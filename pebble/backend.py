@@ -14,9 +14,9 @@ from pebble.errors import CaptureError, InfeasibleBudget, InvalidArgument
 from pebble.measure.costs import op_costs
 from pebble.measure.memory import StepMemory, step_memory
 from pebble.measure.workspaces import measure_workspaces
-from pebble.pipeline import whole_budget
+from pebble.plan.optimization import whole_budget
+from pebble.plan.report import gigabytes
 from pebble.problem import Problem
-from pebble.report import gigabytes
 from pebble.runtime.split_graphs import compile_boxed, split
 from pebble.solver import Result, get_solver, solve
 from pebble.tracing import Captured, Output, OutputKind, Slot, SlotKind, State

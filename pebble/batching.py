@@ -9,17 +9,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pebble.errors import InfeasibleBudget, InvalidArgument
-from pebble.pipeline import (
+from pebble.plan.optimization import (
     ChunkedLoss,
     check_chunked_loss,
     least_budget,
     plan_step,
     whole_budget,
 )
-from pebble.plan import Plan
+from pebble.plan.plan import Plan
+from pebble.plan.report import gigabytes, table
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
-from pebble.report import gigabytes, table
 from pebble.schedule import Schedule
 from pebble.solver import solve
 

@@ -18,11 +18,11 @@ from pebble.errors import InfeasibleBudget, InvalidArgument, PebbleError
 from pebble.games.command import add_parser as add_game
 from pebble.graph import Graph
 from pebble.graphfile import load_graph
-from pebble.pipeline import display_progress, optimize
-from pebble.plan import load_plan
+from pebble.plan.optimization import display_progress, optimize
+from pebble.plan.plan import load_plan
+from pebble.plan.report import table
 from pebble.problem import Problem
 from pebble.referee import simulate
-from pebble.report import table
 from pebble.schedule import Schedule
 from pebble.solver import Result, solve
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from pebble.errors import PebbleError
 from pebble.measure.step import Step, trace_step
-from pebble.pipeline import least_budget, plan_step
-from pebble.report import gigabytes, table
+from pebble.plan.optimization import least_budget, plan_step
+from pebble.plan.report import gigabytes, table
 
 BATCH, LENGTH = 4, 256
 SHARES = (0.0, 0.3, 0.6)

@@ -15,9 +15,9 @@ from pebble.measure.memory import StepMemory, step_memory, trainable
 from pebble.measure.optimizers import OptimizerMemory, Weight, optimizer_memory
 from pebble.measure.weights import dequantised_bytes
 from pebble.measure.workspaces import measure_workspaces
-from pebble.plan import live_kinds
+from pebble.plan.plan import live_kinds
+from pebble.plan.report import gigabytes, table
 from pebble.referee import Trace, simulate
-from pebble.report import gigabytes, table
 from pebble.schedule import Schedule
 from pebble.shapes import dtype_of, under_autocast
 from pebble.tracing import Captured, capture

@@ -10,10 +10,10 @@ from typing import Any
 from pebble.cards import CARDS, OUTSIDE_GB, Card, card_for
 from pebble.errors import InvalidArgument
 from pebble.measure.costs import DEVICES
-from pebble.pipeline import whole_budget
+from pebble.plan.optimization import whole_budget
+from pebble.plan.report import gigabytes, table
 from pebble.recipes import HALVES, Recommendation
 from pebble.recommending import recommend
-from pebble.report import gigabytes, table
 from pebble.shapes import LORA_TARGETS, build_shape
 
 METHODS = ("full", "lora", "qlora")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from pebble.batching import keep_all_peak
 from pebble.errors import InvalidArgument
 from pebble.measure.step import Step
+from pebble.plan.report import gigabytes
 from pebble.recipes import Choice, Knob, Recipe
 from pebble.referee import simulate
-from pebble.report import gigabytes
 from pebble.schedule import Schedule
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pebble.report import gigabytes, table
+from pebble.plan.report import gigabytes, table
 
 if TYPE_CHECKING:
-    from pebble.plan import Plan
+    from pebble.plan.plan import Plan
 
 HALVES = {"bf16": "bfloat16", "fp16": "float16"}
 SHOWN = 12

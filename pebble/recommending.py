@@ -16,12 +16,12 @@ from pebble.knobs import knobs_of, least_change
 from pebble.measure.optimizers import OPTIMIZERS
 from pebble.measure.step import Step
 from pebble.measure.weights import FORMATS
-from pebble.pipeline import least_budget, plan_step, whole_budget
+from pebble.plan.optimization import least_budget, plan_step, whole_budget
+from pebble.plan.report import gigabytes
 from pebble.precisions import Families
 from pebble.problem import Problem
 from pebble.recipes import HALVES, Choice, Recipe, Recommendation
 from pebble.referee import simulate
-from pebble.report import gigabytes
 from pebble.schedule import Schedule
 from pebble.shapes import DTYPES
 from pebble.solver import solve

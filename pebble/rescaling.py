@@ -18,7 +18,7 @@ from pebble.graph import Graph
 from pebble.measure.costs import op_costs
 from pebble.measure.memory import step_memory
 from pebble.measure.step import Step
-from pebble.plan import Resident
+from pebble.plan.plan import Resident
 from pebble.tracing import Captured
 from pebble.tracing.inputs import Inputs
 from pebble.tracing.torch_private import pytree

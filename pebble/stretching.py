@@ -13,7 +13,7 @@ from torch import nn
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
 from pebble.measure.step import Step, trace_step
-from pebble.plan import Resident
+from pebble.plan.plan import Resident
 from pebble.rescaling import rescale, tracer_batch
 from pebble.shapes import under_autocast
 from pebble.tracing import Captured, capture

@@ -16,7 +16,7 @@ from pebble.measure.costs import DEVICES
 from pebble.measure.memory import StepMemory, step_memory
 from pebble.measure.step import Step
 from pebble.measure.weights import dequantised_bytes, stored_bytes
-from pebble.plan import Resident
+from pebble.plan.plan import Resident
 from pebble.tracing.accumulation import accumulated
 
 _NO_DEVICE = "cpu"

@@ -12,10 +12,10 @@ from torch import nn
 
 import pebble
 from pebble.batching import keep_all_peak
-from pebble.comparison import first_difference
 from pebble.errors import InfeasibleBudget, InvalidArgument
 from pebble.measure.step import trace_step
-from pebble.pipeline import plan_step
+from pebble.plan.differences import first_difference
+from pebble.plan.optimization import plan_step
 from pebble.rescaling import rescale, tracer_batch
 from pebble.shapes import SHAPES, build_shape
 from pebble.stretching import Batches

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import pebble
-from pebble.plan import Plan
+from pebble.plan.plan import Plan
 
 
 class Net(nn.Module):
@@ -187,7 +187,7 @@ def test_a_sweep_never_inverts() -> None:
 def test_plots_return_their_axes(plan: Plan) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
-    from pebble.plotting import plot_memory
+    from pebble.plan.plots import plot_memory
 
     ax = plot_memory(plan)
     low, high = ax.get_ylim()

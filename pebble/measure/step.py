@@ -14,7 +14,7 @@ from pebble.graph import Graph
 from pebble.measure.costs import op_costs
 from pebble.measure.memory import step_memory
 from pebble.measure.workspaces import measure_workspaces
-from pebble.plan import Resident
+from pebble.plan.plan import Resident
 from pebble.problem import Problem
 from pebble.tracing import Captured, capture
 from pebble.tracing.accumulation import accumulated, check_accumulation

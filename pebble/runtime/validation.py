@@ -18,9 +18,9 @@ from torch import nn
 from pebble.errors import InvalidArgument
 from pebble.measure.allocator import AllocatorTrace, trace_memory
 from pebble.measure.memory import step_memory
+from pebble.plan.report import gigabytes, table
 from pebble.problem import Problem
 from pebble.referee import simulate
-from pebble.report import gigabytes, table
 from pebble.runtime.agreement import difference, same, tolerance
 from pebble.runtime.planned_module import build
 from pebble.schedule import Schedule

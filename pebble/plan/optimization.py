@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pebble.errors import InfeasibleBudget, InvalidArgument
-from pebble.plan import Plan, Unplanned, live_kinds
+from pebble.plan.plan import Plan, Unplanned, live_kinds
+from pebble.plan.report import gigabytes
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
-from pebble.report import gigabytes
 from pebble.schedule import Schedule
 from pebble.solver import Progress, Result, Solver, get_solver, solve
 

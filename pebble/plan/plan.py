@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pebble._version import __version__
-from pebble.comparison import first_difference
 from pebble.errors import (
     InfeasibleBudget,
     InvalidArgument,
@@ -21,9 +20,10 @@ from pebble.errors import (
     PlanMismatch,
 )
 from pebble.graph import Graph, Phase
+from pebble.plan.differences import first_difference
+from pebble.plan.report import plan_html, plan_text
 from pebble.problem import Problem
 from pebble.referee import Trace, simulate
-from pebble.report import plan_html, plan_text
 from pebble.schedule import Schedule, Scope
 from pebble.solver import Status
 

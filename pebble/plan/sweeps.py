@@ -10,10 +10,10 @@ import numpy as np
 
 from pebble.errors import InfeasibleBudget, InvalidArgument
 from pebble.graph import Graph
-from pebble.plan import Resident
+from pebble.plan.plan import Resident
+from pebble.plan.report import gigabytes, table
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
-from pebble.report import gigabytes, table
 from pebble.schedule import Schedule
 from pebble.solver import Result, solve
 
@@ -97,8 +97,8 @@ class Sweep:
         ]
 
     def plot(self, ax: Any = None) -> Any:
-        """`pebble.plotting.plot_tradeoff` of this sweep."""
-        from pebble.plotting import plot_tradeoff
+        """`pebble.plan.plots.plot_tradeoff` of this sweep."""
+        from pebble.plan.plots import plot_tradeoff
 
         return plot_tradeoff(self, ax=ax)
 
@@ -186,7 +186,7 @@ def _staircase(
     time_limit: float,
     seed: int,
 ) -> list[Row]:
-    from pebble.pipeline import best_of, starting_options
+    from pebble.plan.optimization import best_of, starting_options
 
     rows: list[Row] = []
     known: Schedule | None = None
