@@ -112,7 +112,7 @@ def _add_fit(commands: Any) -> None:
 
 
 def _fit(args: argparse.Namespace) -> int:
-    from pebble.fitting import fit
+    from pebble.finetune.card_fit import fit
 
     names = args.optimizer.split(",")
     answer = fit(
@@ -167,7 +167,7 @@ def _add_optimize(commands: Any) -> None:
 
 
 def _optimize(args: argparse.Namespace) -> int:
-    from pebble.shapes import build_shape
+    from pebble.finetune.named_models import build_shape
 
     model, inputs = build_shape(
         args.model,

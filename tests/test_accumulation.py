@@ -11,9 +11,9 @@ from torch import nn
 
 import pebble
 from pebble.errors import InvalidArgument
+from pebble.finetune.micro_batch_splits import loss_weights, micro_batches, weighted
 from pebble.measure.allocator import measure_peak
 from pebble.measure.workspaces import measure_workspaces
-from pebble.microbatches import loss_weights, micro_batches, weighted
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.runtime import build

@@ -150,7 +150,7 @@ def test_fit_prints_checklist_verdicts_and_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("transformers")
-    from pebble.shapes import SHAPES
+    from pebble.finetune.named_models import SHAPES
 
     small = {**SHAPES["gpt2"], "n_embd": 64, "n_layer": 2, "n_head": 2, "vocab_size": 200}
     path = tmp_path / "config.json"

@@ -14,13 +14,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import pebble
 from pebble.errors import InvalidArgument
-from pebble.estimating import Estimate, estimate
+from pebble.finetune.estimates import Estimate, estimate
+from pebble.finetune.named_models import DTYPES, SHAPES, build_shape
 from pebble.measure.allocator import trace_memory
 from pebble.measure.optimizers import OPTIMIZERS
 from pebble.measure.weights import FORMATS, STATES, stored_bytes, weight_arithmetic
 from pebble.runtime import build
 from pebble.schedule import Schedule
-from pebble.shapes import DTYPES, SHAPES, build_shape
 from pebble.tracing import capture
 
 # -- known figures -------------------------------------------------------------------------------

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pebble.batching import keep_all_peak
 from pebble.errors import InvalidArgument
+from pebble.finetune.batch_sizes import keep_all_peak
+from pebble.finetune.recipes import Choice, Knob, Recipe
 from pebble.measure.step import Step
 from pebble.plan.report import gigabytes
-from pebble.recipes import Choice, Knob, Recipe
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 
 if TYPE_CHECKING:
-    from pebble.precisions import Families
-    from pebble.recommending import Search
+    from pebble.finetune.recommendations import Search
+    from pebble.finetune.step_families import Families
 
 LEAN_OPTIMIZERS = ("adamw8bit", "paged_adamw8bit", "adafactor", "sgd")
 """From the one that changes training least to the one that changes it most."""

@@ -10,26 +10,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from pebble.batching import bound_peak, keep_all_peak
 from pebble.errors import InfeasibleBudget, InvalidArgument
-from pebble.knobs import knobs_of, least_change
+from pebble.finetune.batch_sizes import bound_peak, keep_all_peak
+from pebble.finetune.named_models import DTYPES
+from pebble.finetune.recipes import HALVES, Choice, Recipe, Recommendation
+from pebble.finetune.step_families import Families
+from pebble.finetune.tradeoffs import knobs_of, least_change
+from pebble.finetune.variants import (
+    seconds_to_step,
+    with_accumulation,
+    with_buckets,
+)
 from pebble.measure.optimizers import OPTIMIZERS
 from pebble.measure.step import Step
 from pebble.measure.weights import FORMATS
 from pebble.plan.optimization import least_budget, plan_step, whole_budget
 from pebble.plan.report import gigabytes
-from pebble.precisions import Families
 from pebble.problem import Problem
-from pebble.recipes import HALVES, Choice, Recipe, Recommendation
 from pebble.referee import simulate
 from pebble.schedule import Schedule
-from pebble.shapes import DTYPES
 from pebble.solver import solve
-from pebble.variants import (
-    seconds_to_step,
-    with_accumulation,
-    with_buckets,
-)
 
 TIE = 0.005
 """Recipes whose predicted times differ by less are a tie: the one with more room left wins."""
@@ -66,7 +66,7 @@ def recommend(
     Parameters
     ----------
     make_model : callable
-        Makes the model, best on fake tensors (`pebble.shapes.build_shape`). If it has a parameter
+        Makes the model, best on fake tensors (`pebble.finetune.named_models.build_shape`). If it has a parameter
         ``precision``, it is called with "fp32", "bf16" or "fp16".
     make_inputs : callable, tensor, tuple, mapping or None
         As for `pebble.max_batch_size`.

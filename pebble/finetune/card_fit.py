@@ -9,12 +9,12 @@ from typing import Any
 
 from pebble.cards import CARDS, OUTSIDE_GB, Card, card_for
 from pebble.errors import InvalidArgument
+from pebble.finetune.named_models import LORA_TARGETS, build_shape
+from pebble.finetune.recipes import HALVES, Recommendation
+from pebble.finetune.recommendations import recommend
 from pebble.measure.costs import DEVICES
 from pebble.plan.optimization import whole_budget
 from pebble.plan.report import gigabytes, table
-from pebble.recipes import HALVES, Recommendation
-from pebble.recommending import recommend
-from pebble.shapes import LORA_TARGETS, build_shape
 
 METHODS = ("full", "lora", "qlora")
 _PACKED = "4bit-double"
@@ -121,7 +121,7 @@ def fit(
     Parameters
     ----------
     model : str
-        A key of `pebble.shapes.SHAPES`, or the path of a Hugging Face ``config.json``.
+        A key of `pebble.finetune.named_models.SHAPES`, or the path of a Hugging Face ``config.json``.
     method : "full", "lora" or "qlora"
         "qlora": adapters on frozen weights in 4 bits with double quantisation.
     budget_gb : float

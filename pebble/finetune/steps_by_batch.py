@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument
+from pebble.finetune.named_models import under_autocast
+from pebble.finetune.rescaled_traces import rescale, tracer_batch
 from pebble.graph import Graph
 from pebble.measure.step import Step, trace_step
 from pebble.plan.plan import Resident
-from pebble.rescaling import rescale, tracer_batch
-from pebble.shapes import under_autocast
 from pebble.tracing import Captured, capture
 from pebble.tracing.inputs import Inputs, make_inputs
 from pebble.tracing.torch_private import pytree
@@ -27,7 +27,7 @@ _KEPT, _SKETCHED = 3, 8  # exact steps and sketches that stay in memory
 class Batches:
     """The training step of one model at every batch size.
 
-    On fake tensors one trace serves all sizes (see `pebble.rescaling`). On real ones, whose
+    On fake tensors one trace serves all sizes (see `pebble.finetune.rescaled_traces`). On real ones, whose
     temporaries have to be measured, sizes in between are interpolated from two exact steps.
 
     Parameters

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument
+from pebble.finetune.named_models import dtype_of, under_autocast
+from pebble.finetune.variants import frozen_or_error, packed_bytes
 from pebble.measure.memory import StepMemory, step_memory, trainable
 from pebble.measure.optimizers import OptimizerMemory, Weight, optimizer_memory
 from pebble.measure.weights import dequantised_bytes
@@ -19,11 +21,9 @@ from pebble.plan.plan import live_kinds
 from pebble.plan.report import gigabytes, table
 from pebble.referee import Trace, simulate
 from pebble.schedule import Schedule
-from pebble.shapes import dtype_of, under_autocast
 from pebble.tracing import Captured, capture
 from pebble.tracing.accumulation import accumulated
 from pebble.tracing.inputs import make_inputs
-from pebble.variants import frozen_or_error, packed_bytes
 
 if TYPE_CHECKING:
     from pebble.graph import Graph
@@ -176,7 +176,7 @@ def estimate(
     Examples
     --------
     >>> import torch
-    >>> from pebble.estimating import estimate
+    >>> from pebble.finetune.estimates import estimate
     >>> step = estimate(torch.nn.Linear(1000, 1000, bias=False), torch.ones(1, 1000))
     >>> step.moment("optimizer step").kinds["optimizer state"]
     8000004

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from pebble.finetune.steps_by_batch import Batches
     from pebble.measure.step import Step
-    from pebble.stretching import Batches
 
 logger = logging.getLogger("pebble")
 
@@ -169,7 +169,7 @@ def max_batch_size(
     >>> sizes.planned > sizes.unplanned > 0
     True
     """
-    from pebble.stretching import Batches
+    from pebble.finetune.steps_by_batch import Batches
 
     check_chunked_loss(chunked_loss)
     budget = whole_budget(budget_gb, budget_bytes)
