@@ -103,7 +103,7 @@ def gpt2_step() -> Step:
 
 def text_ids() -> torch.Tensor:
     """Bytes of the text in this package, shape (BATCH, LENGTH)."""
-    text = files("pebble").joinpath("demo_text.txt").read_bytes()
+    text = files("pebble.cli").joinpath("demo_text.txt").read_bytes()
     return torch.tensor(list(text[: BATCH * LENGTH])).reshape(BATCH, LENGTH)
 
 

@@ -76,7 +76,7 @@ def _add_demo(commands: Any) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from pebble.demo import run_demo
+    from pebble.cli.demo import run_demo
 
     report = run_demo(progress=None if args.json else lambda line: print(line, flush=True))
     print(json.dumps(report.data()) if args.json else str(report))
