@@ -20,7 +20,7 @@ from pebble.games.formulas import (
     training_chain_placements,
 )
 
-DATA = json.loads((Path(__file__).parent / "data" / "checkpointing_values.json").read_text())
+DATA = json.loads((Path(__file__).parents[2] / "data" / "checkpointing_values.json").read_text())
 
 
 def rows(table: str) -> list[Any]:
