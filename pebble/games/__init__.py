@@ -38,12 +38,7 @@ from pebble.games.solving import (
     pareto_front,
 )
 from pebble.games.training.board import training_board
-from pebble.games.training.checkpointing import (
-    StorageLevel,
-    adjoint_time,
-    mixed_steps,
-    read_once_time,
-)
+from pebble.games.training.checkpointing import StorageLevel, adjoint_time, read_once_time
 from pebble.games.training.offload import OffloadTrace, offload_of_strategy, simulate_offload
 from pebble.games.training.rules import Training, training_game
 from pebble.games.training.schedules import schedule_of_strategy, strategy_of_schedule
@@ -85,7 +80,6 @@ __all__ = [
     "least_pebbles",
     "make_game",
     "make_graph",
-    "mixed_steps",
     "offload_of_strategy",
     "pareto_front",
     "parse_bench",

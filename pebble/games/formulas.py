@@ -12,6 +12,7 @@ from pebble.games.literature.black_values import (
 )
 from pebble.games.literature.checkpoint_counts import (
     binomial_reach,
+    mixed_steps,
     revolve_steps,
     sqrt_segments,
     training_chain_placements,
@@ -42,6 +43,7 @@ __all__ = [
     "line_moves",
     "line_pebbles",
     "matrix_product_transfers",
+    "mixed_steps",
     "pyramid_pebbles",
     "reversible_moves",
     "revolve_steps",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import comb, isqrt
+from functools import cache
+from math import comb, inf, isqrt
 
 from pebble.errors import InvalidArgument
 
@@ -64,3 +65,45 @@ def binomial_reach(slots: int, repeats: int) -> int:
     35
     """
     return comb(slots + repeats, slots)
+
+
+def mixed_steps(steps: int, units: int) -> int:
+    """Fewest forward steps when a unit holds either a state or what one adjoint step needs.
+
+    Maddison (2024), "On the implementation of checkpointing with high-level algorithmic
+    differentiation": storing what the adjoint of a step reads saves running that step again.
+
+    Parameters
+    ----------
+    steps : int
+        Steps to reverse, at least 1.
+    units : int
+        Units of storage, at least 1 unless there is one step; the initial state takes one while
+        it is kept.
+
+    Raises
+    ------
+    InvalidArgument
+        If there is no step, or no way to reverse them.
+
+    Examples
+    --------
+    >>> [mixed_steps(7, units) for units in (1, 2, 3, 6)]
+    [27, 15, 11, 7]
+    """
+    if steps < 1:
+        raise InvalidArgument(f"There are {steps} steps to reverse; 1 is the least.")
+    if units < 1 and steps > 1:
+        raise InvalidArgument("Reversing more than one step takes a unit of storage.")
+
+    @cache
+    def fewest(left: int, free: int) -> float:
+        if left <= free + 1:
+            return left
+        if free == 0:
+            return inf
+        kept = 1 + fewest(left - 1, free - 1)
+        again = (i + fewest(i, free) + fewest(left - i, free - 1) for i in range(1, left))
+        return min(kept, *again)
+
+    return int(fewest(steps, units))

@@ -146,48 +146,6 @@ def read_once_time(
     return in_hand(length)
 
 
-def mixed_steps(steps: int, units: int) -> int:
-    """Fewest forward steps when a unit holds either a state or what one adjoint step needs.
-
-    Maddison (2024), "On the implementation of checkpointing with high-level algorithmic
-    differentiation": storing what the adjoint of a step reads saves running that step again.
-
-    Parameters
-    ----------
-    steps : int
-        Steps to reverse, at least 1.
-    units : int
-        Units of storage, at least 1 unless there is one step; the initial state takes one while
-        it is kept.
-
-    Raises
-    ------
-    InvalidArgument
-        If there is no step, or no way to reverse them.
-
-    Examples
-    --------
-    >>> [mixed_steps(7, units) for units in (1, 2, 3, 6)]
-    [27, 15, 11, 7]
-    """
-    if steps < 1:
-        raise InvalidArgument(f"There are {steps} steps to reverse; 1 is the least.")
-    if units < 1 and steps > 1:
-        raise InvalidArgument("Reversing more than one step takes a unit of storage.")
-
-    @cache
-    def fewest(left: int, free: int) -> float:
-        if left <= free + 1:
-            return left
-        if free == 0:
-            return inf
-        kept = 1 + fewest(left - 1, free - 1)
-        again = (i + fewest(i, free) + fewest(left - i, free - 1) for i in range(1, left))
-        return min(kept, *again)
-
-    return int(fewest(steps, units))
-
-
 def _check_chain(length: int) -> None:
     if length < 0:
         raise InvalidArgument(f"The chain has length {length}; 0 is the least.")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from itertools import permutations
 
-import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pebble.games import Board, RedBlue, least_cost, least_pebbles, make_game, make_graph, play
-from pebble.games.bounds.floors import cost_lower_bound
+from pebble.games import Board, least_cost, make_game, make_graph
 from pebble.games.exact import search as search_module
-from pebble.games.exact.downsets import least_spill
 from pebble.games.exact.symmetry import automorphisms, byte_tables
 from pebble.games.literature.random_graphs import random_dag
 from pebble.solver import Status
@@ -81,39 +78,3 @@ def test_symmetry_changes_no_value(
     assert fast.status is slow.status is Status.OPTIMAL
     assert fast.cost == slow.cost
     assert fast.states < slow.states
-
-
-def test_one_shot_peak_of_a_matrix_product() -> None:
-    result = least_pebbles(make_graph("matmul:2x3x2"), make_game("black/oneshot"))
-    assert (result.pebbles, result.status) == (8, Status.OPTIMAL)
-    assert play(result.game, result.board, result.strategy, pebbles=8).peak == 8
-
-
-# -- what the least spill proves about transfers -------------------------------------------------
-
-
-def test_spill_never_exceeds_the_optimum() -> None:
-    tight = 0
-    for seed in range(40):
-        game = RedBlue(recompute=False, load=1 + seed % 2, store=1 + seed % 3)
-        full = Board.of(random_dag(8, 0.5, seed=seed))
-        board, _ = full.restricted(v for v in range(8) if full.preds[v] or full.succs[v])
-        red = 1 + max(map(len, board.preds))
-        bound = cost_lower_bound(game, board) + least_spill(game, board, red).bound
-        cost = least_cost(board, game, red).cost
-        assert cost is not None
-        assert bound <= cost
-        tight += bound == cost > cost_lower_bound(game, board)
-    assert tight >= 3
-
-
-def test_spill_is_the_black_peak_with_loads_for_inputs() -> None:
-    """Where only inputs are worth keeping away, it is the one-shot peak less the room."""
-    graph = nx.DiGraph((("a", i), "s") for i in range(6))
-    board = Board.of(graph)
-    assert [least_spill(RedBlue(), board, red).bound for red in (7, 8)] == [0, 0]
-    product = Board.of(make_graph("matmul:2x2x2"))
-    peak = least_pebbles(product, make_game("black/oneshot")).pebbles
-    assert peak == 7
-    found = least_spill(RedBlue(), product, 6)
-    assert (found.bound, found.complete) == (1, True)

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import networkx as nx
 import pytest
 
-from pebble.errors import GraphError, IllegalMove, InvalidArgument
+from pebble.errors import IllegalMove
 from pebble.games import (
-    GAMES,
     Act,
     Black,
     BlackWhite,
     Board,
-    Game,
     InPlace,
     Move,
     ParallelBlack,
     ParallelReversible,
     RedBlue,
     Reversible,
-    SequentialGame,
     Spooky,
     Step,
-    make_game,
     make_graph,
     place,
     play,
@@ -30,7 +25,11 @@ from pebble.games import (
 )
 
 LINE = Board.of(make_graph("path:3"))
+
+
 FORK = Board.of(make_graph("tree:2x1"))  # 0 and 1 are read by 2
+
+
 CROSS = Board(  # 2 and 3 both read 0 and 1; 5 reads 1 and 4, which reads 1
     names=tuple("012345"),
     preds=((), (), (0, 1), (0, 1), (1,), (1, 4)),
@@ -212,89 +211,3 @@ def test_illegal_moves(case: str) -> None:
 def test_every_sentence_is_its_own() -> None:
     sentences = {case[4] for case in ILLEGAL.values()}
     assert len(sentences) >= 30
-
-
-def test_limit_of_pebbles_is_a_rule() -> None:
-    with pytest.raises(IllegalMove, match="Step 1, place 1: 2 pebbles would be .* 1 is the limit"):
-        play(Black(), LINE, [place(0), place(1), place(2)], pebbles=1)
-    with pytest.raises(IllegalMove, match="1 is the limit"):
-        play(ParallelBlack(), FORK, [Step((0, 1)), Step((2,))], pebbles=1)
-
-
-def test_what_a_play_counts() -> None:
-    trace = play(Black(), LINE, [place(0), place(1), remove(0), place(2)])
-    assert trace.pebbles.tolist() == [1, 2, 1, 2]
-    assert (trace.peak, trace.peak_step, trace.time, trace.placements, trace.cost) == (
-        2,
-        1,
-        4,
-        3,
-        3,
-    )
-    moves = [move("load", 0), place(1), remove(0), place(2), move("store", 2)]
-    trace = play(RedBlue(compute=10), LINE, moves)
-    assert (trace.io, trace.cost, trace.placements) == (2, 22, 2)
-    steps = [Step((0, 1)), Step((2,), (0, 1))]
-    assert play(ParallelBlack(), FORK, steps).cost == 3
-    ghostly = [place(0), place(1), move("ghost", 0), place(2), move("restore", 0), remove(1)]
-    assert play(Spooky(), LINE, [*ghostly, remove(0)]).ghosts == 1
-
-
-def test_weights_and_workspace_count() -> None:
-    graph = nx.DiGraph([("a", "b")])
-    graph.nodes["a"].update(size=5, cost=7)
-    graph.nodes["b"].update(size=3, cost=2, workspace=10)
-    trace = play(Black(weighted=True), graph, [place(0), place(1), remove(0)])
-    assert (trace.pebbles.tolist(), trace.cost) == ([5, 18, 3], 9)
-    assert play(Black(), graph, [place(0), place(1)]).peak == 2
-    loads = [move("load", 0), place(1), move("store", 1)]
-    assert play(RedBlue(weighted=True), graph, loads).cost == 8
-
-
-def test_free_inputs_carry_no_weight() -> None:
-    assert play(Black(free_inputs=True), LINE, [place(1), place(2)]).peak == 2
-    assert play(Reversible(free_inputs=True), LINE, [place(1), place(2), remove(1)]).cost == 3
-
-
-@pytest.mark.parametrize("name", GAMES)
-def test_games_have_names(name: str) -> None:
-    game = make_game(name)
-    assert isinstance(game, Game)
-    assert make_game(str(game)) == game
-    assert hash(game) == hash(make_game(name))
-
-
-@pytest.mark.parametrize("missing", ["moves", "unmet"])
-def test_python_tells_what_a_game_of_ones_own_lacks(missing: str) -> None:
-    own = {name: getattr(Black, name) for name in ("moves", "unmet") if name != missing}
-    with pytest.raises(TypeError, match=f"abstract method '?{missing}"):
-        type("Own", (SequentialGame,), own)()
-    with pytest.raises(TypeError, match=r"abstract methods? '?parallel"):
-        type("Own", (Game,), own)()
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("chess", "no game 'chess'; choose one of black, "),
-        ("black/ghosts", "no option 'ghosts'; options are slide"),
-        ("reversible/slide", "has no option 'slide'"),
-        ("spooky/visit", "exactly the targets"),
-    ],
-)
-def test_wrong_names_list_the_choices(name: str, sentence: str) -> None:
-    with pytest.raises(InvalidArgument, match=sentence):
-        make_game(name)
-
-
-def test_boards() -> None:
-    graph = nx.DiGraph([("b", "c"), ("a", "b"), ("a", "d")])
-    board = Board.of(graph)
-    assert {board.names[t] for t in board.targets} == {"c", "d"}
-    assert Board.of(graph, targets=["b"]).targets == (board.index("b"),)
-    with pytest.raises(InvalidArgument, match="has no node 'z'"):
-        Board.of(graph, targets=["z"])
-    with pytest.raises(GraphError, match="cycle"):
-        Board.of(nx.DiGraph([("a", "b"), ("b", "a")]))
-    with pytest.raises(GraphError, match="topological"):
-        Board(names=("a", "b"), preds=((1,), ()), targets=(0,))

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from pebble.errors import InvalidArgument
-from pebble.games import StorageLevel, adjoint_time, mixed_steps, read_once_time
+from pebble.games import StorageLevel, adjoint_time, read_once_time
 from pebble.games.formulas import (
     binomial_reach,
+    mixed_steps,
     revolve_steps,
     sqrt_segments,
     training_chain_placements,
