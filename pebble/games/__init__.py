@@ -30,13 +30,7 @@ from pebble.games.rules import (
     Reversible,
     Spooky,
 )
-from pebble.games.solving import (
-    ENGINES,
-    GameResult,
-    least_cost,
-    least_pebbles,
-    pareto_front,
-)
+from pebble.games.solving import ENGINES, GameResult, least_cost, least_pebbles, pareto_front
 from pebble.games.training.board import training_board
 from pebble.games.training.checkpointing import StorageLevel, adjoint_time, read_once_time
 from pebble.games.training.offload import OffloadTrace, offload_of_strategy, simulate_offload

@@ -24,10 +24,7 @@ from pebble.games.literature.reversible_values import (
     line_pebbles,
     reversible_moves,
 )
-from pebble.games.literature.transfers import (
-    butterfly_transfers,
-    matrix_product_transfers,
-)
+from pebble.games.literature.transfers import butterfly_transfers, matrix_product_transfers
 
 __all__ = [
     "bennett_line",

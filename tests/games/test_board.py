@@ -6,9 +6,7 @@ import networkx as nx
 import pytest
 
 from pebble.errors import GraphError, InvalidArgument
-from pebble.games import (
-    Board,
-)
+from pebble.games import Board
 
 
 def test_boards() -> None:

@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 
 from pebble.errors import GraphError, InvalidArgument
-from pebble.games import (
-    Board,
-    make_graph,
-)
+from pebble.games import Board, make_graph
 from pebble.games.command import add_parser, answer
 
 

@@ -8,15 +8,7 @@ from typing import Any
 
 import pytest
 
-from pebble.games import (
-    Act,
-    Board,
-    Game,
-    least_cost,
-    least_pebbles,
-    make_game,
-    pareto_front,
-)
+from pebble.games import Act, Board, Game, least_cost, least_pebbles, make_game, pareto_front
 from pebble.games.literature.random_graphs import random_dag
 from pebble.solver import Status
 

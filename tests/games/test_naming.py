@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pebble.errors import InvalidArgument
-from pebble.games import (
-    GAMES,
-    Game,
-    make_game,
-)
+from pebble.games import GAMES, Game, make_game
 
 
 @pytest.mark.parametrize("name", GAMES)

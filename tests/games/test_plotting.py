@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pebble.errors import InvalidArgument
-from pebble.games import (
-    Reversible,
-    least_cost,
-    make_graph,
-    pareto_front,
-)
+from pebble.games import Reversible, least_cost, make_graph, pareto_front
 
 
 def test_plots() -> None:

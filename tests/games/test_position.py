@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pebble.games import (
-    Black,
-    Game,
-    SequentialGame,
-)
+from pebble.games import Black, Game, SequentialGame
 
 
 @pytest.mark.parametrize("missing", ["moves", "unmet"])

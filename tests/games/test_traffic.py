@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from pebble.games import (
-    Board,
-    RedBlue,
-    least_cost,
-    make_graph,
-)
+from pebble.games import Board, RedBlue, least_cost, make_graph
 from tests.games.boards import joined_board
 
 

@@ -10,12 +10,7 @@ import numpy as np
 from pebble.errors import InvalidArgument
 from pebble.games.answers import Found
 from pebble.games.board import Board
-from pebble.games.exact.exploration import (
-    LIMIT,
-    MOST_STATES,
-    Advance,
-    Exploration,
-)
+from pebble.games.exact.exploration import LIMIT, MOST_STATES, Advance, Exploration
 from pebble.games.exact.parallel import advance_steps, read_steps
 from pebble.games.exact.symmetry import byte_tables
 from pebble.games.exact.translation import translate, translate_in_place

@@ -15,14 +15,7 @@ from pebble.games.kernels.tables import (
     SPOOKY,
     Tables,
 )
-from pebble.games.kernels.words import (
-    ONE,
-    ZERO,
-    absent,
-    closure,
-    lowest,
-    total,
-)
+from pebble.games.kernels.words import ONE, ZERO, absent, closure, lowest, total
 
 
 @inner

@@ -35,12 +35,7 @@ from pebble.games.kernels.tables import (
     N,
     Tables,
 )
-from pebble.games.kernels.words import (
-    ONE,
-    ZERO,
-    lowest,
-    total,
-)
+from pebble.games.kernels.words import ONE, ZERO, lowest, total
 
 
 @inner

@@ -5,14 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pebble.games import (
-    Board,
-    Reversible,
-    formulas,
-    least_cost,
-    least_pebbles,
-    play,
-)
+from pebble.games import Board, Reversible, formulas, least_cost, least_pebbles, play
 from pebble.games.constructions.cones import cone_strategy, order_targets
 from pebble.games.literature.random_graphs import random_dag
 from pebble.solver import Status

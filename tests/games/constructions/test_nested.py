@@ -6,13 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pebble.games import (
-    Board,
-    Reversible,
-    formulas,
-    make_graph,
-    play,
-)
+from pebble.games import Board, Reversible, formulas, make_graph, play
 from pebble.games.constructions.nested import TooLong, nested_strategy
 from pebble.games.literature.random_graphs import random_dag
 

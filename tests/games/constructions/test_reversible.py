@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from pebble.games import (
-    Board,
-    Reversible,
-    formulas,
-    least_cost,
-    least_pebbles,
-    play,
-)
+from pebble.games import Board, Reversible, formulas, least_cost, least_pebbles, play
 from pebble.games.constructions.nested import nested_strategy
 from pebble.games.literature.random_graphs import random_layered
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pebble.games import (
-    Board,
-    Reversible,
-    bennett_strategy,
-    formulas,
-    make_graph,
-    play,
-)
+from pebble.games import Board, Reversible, bennett_strategy, formulas, make_graph, play
 from pebble.games.constructions.nested import nested_strategy
 from pebble.games.constructions.trimming import tightened, trimmed
 from pebble.games.literature.random_graphs import random_dag

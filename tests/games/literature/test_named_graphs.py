@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pebble.errors import InvalidArgument
-from pebble.games import (
-    Board,
-    make_graph,
-)
+from pebble.games import Board, make_graph
 from pebble.games.literature.families import FAMILIES
 from pebble.games.literature.random_graphs import random_layered
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pebble.errors import GraphError
-from pebble.games import (
-    Reversible,
-    formulas,
-    least_cost,
-    parse_bench,
-)
+from pebble.games import Reversible, formulas, least_cost, parse_bench
 
 C17 = """
 INPUT(a)

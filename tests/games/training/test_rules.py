@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pebble.errors import IllegalMove
-from pebble.games import (
-    place,
-    play,
-    remove,
-    training_board,
-    training_game,
-)
+from pebble.games import place, play, remove, training_board, training_game
 from pebble.graph import Graph, Op, Value
 
 
