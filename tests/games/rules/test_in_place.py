@@ -1,6 +1,4 @@
-"""The in-place game: real circuits run its strategies, and exhaustive search agrees with both
-engines.
-"""
+"""The in-place game: circuits run its strategies, exhaustive search agrees with both engines."""
 
 from __future__ import annotations
 
