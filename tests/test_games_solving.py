@@ -11,6 +11,7 @@ from typing import Any
 import networkx as nx
 import pytest
 
+from pebble.cli.game import add_parser, answer
 from pebble.errors import GraphError, IllegalMove, InvalidArgument, UnknownSolver
 from pebble.games import (
     Black,
@@ -31,7 +32,6 @@ from pebble.games import (
     play,
     remove,
 )
-from pebble.games.command import add_parser, answer
 from pebble.games.constructions.orders import red_blue_strategy, search_order
 from pebble.games.exact.search import search
 from pebble.games.formulas import line_moves
