@@ -65,7 +65,7 @@ Facts = dict[str, dict[str, str]]
 
 
 def map_checkout(root: Path) -> None:
-    """From now on `pebble` and `pebble.solvers` come from this checkout."""
+    """Let `pebble` and `pebble.solvers` come from this checkout from now on."""
     folders = {"pebble": root / "pebble", "pebble.solvers": root / "solvers"}
 
     class Finder:
@@ -208,7 +208,7 @@ def facts_of_checkout(root: Path, folder: Path | None, only: str) -> Iterator[tu
 
 
 def child(root: Path, *options: str) -> subprocess.Popen[str]:
-    """This file in a process of its own, for one checkout."""
+    """A process of this file for one checkout."""
     command = [sys.executable, str(Path(__file__).resolve()), "--checkout", str(root), *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
