@@ -33,8 +33,6 @@ HEAVY = ("ortools", "matplotlib", "transformers", "peft", "numba")
 """Loaded when they are needed: each takes longer to import than everything here together."""
 COMPILED_FOLDERS = ("kernels", "annealing")
 """Folders that hold compiled code and what prepares its arrays; others import them late."""
-MIRRORED = ("games", "solvers", "tracing", "measure", "runtime", "plan", "finetune",
-            "integrations", "data", "cli")  # fmt: skip
 NO_MODULE = ("test_documents", "test_generators", "test_house", "test_house_sizes",
              "test_import_paths", "test_readme")  # fmt: skip
 """Test files about the tree itself, or about what stands outside `pebble/` and `solvers/`."""
