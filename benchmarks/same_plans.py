@@ -280,7 +280,8 @@ def main() -> int:
         handed_on += ["--graphs", str(options.graphs.resolve())]
     differences = compare(collect(old, *handed_on), collect(new, *handed_on))
     differences += compare_imports(old, new)
-    print(*differences, sep="\n")
+    if differences:
+        print("", *differences, sep="\n")
     return 1 if differences else 0
 
 
