@@ -62,7 +62,7 @@ def zoo(data: dict[str, Any]) -> str:
 
 
 def peers(data: dict[str, Any]) -> str:
-    """pebble beside its peers."""
+    """The table of pebble beside its peers."""
     rows = []
     for result in data["models"]:
         for row in result["rows"]:
