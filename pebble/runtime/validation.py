@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pebble.errors import InvalidArgument
+from pebble.formatting import gigabytes, table
 from pebble.measure.allocator import AllocatorTrace, trace_memory
 from pebble.measure.memory import step_memory
-from pebble.plan.report import gigabytes, table
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.runtime.agreement import difference, same, tolerance

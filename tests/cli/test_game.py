@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from pebble.cli.game import add_parser, answer
 from pebble.errors import GraphError, InvalidArgument
 from pebble.games import Board, make_graph
-from pebble.games.command import add_parser, answer
 
 
 def arguments(line: str) -> argparse.Namespace:

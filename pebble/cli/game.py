@@ -11,6 +11,7 @@ import json
 import sys
 from typing import Any
 
+from pebble.cli.arguments import NOT_SOLVED, SOLVED
 from pebble.errors import InvalidArgument
 from pebble.games.frames import LEGEND, frames
 from pebble.games.literature.families import FAMILIES
@@ -19,7 +20,6 @@ from pebble.games.moves import Step
 from pebble.games.naming import GAMES, make_game
 from pebble.games.solving import ENGINES, GameResult, least_cost, least_pebbles, pareto_front
 
-SOLVED, NOT_SOLVED = 0, 1
 _SHOWN = 400
 
 
