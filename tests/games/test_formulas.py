@@ -29,7 +29,11 @@ BLACK_VALUES = [  # graph, without sliding, with sliding
     *((f"grid:{m}x{n}", formulas.grid_pebbles(m, n), formulas.grid_pebbles(m, n, slide=True))
       for m, n in ((2, 7), (3, 6), (4, 5), (5, 5))),
     *((f"fft:{k}", formulas.butterfly_pebbles(k), formulas.butterfly_pebbles(k, slide=True))
-      for k in range(4)),
+      for k in range(3)),
+    pytest.param(
+        "fft:3", formulas.butterfly_pebbles(3), formulas.butterfly_pebbles(3, slide=True),
+        marks=pytest.mark.slow,
+    ),
     *((f"bipstack:{w}x{n}", formulas.bipartite_stack_pebbles(w, n),
        formulas.bipartite_stack_pebbles(w, n, slide=True)) for w in (2, 3) for n in (1, 2, 3)),
 ]  # fmt: skip

@@ -20,7 +20,16 @@ from pebble.games.literature.random_graphs import random_dag
 from pebble.solver import Status
 
 
-@pytest.mark.parametrize(("name", "value"), [("pyramid:8", 10), ("pyramid:10", 12), ("fft:3", 5)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pyramid:6", 8),
+        ("fft:2", 4),
+        pytest.param("pyramid:8", 10, marks=pytest.mark.slow),
+        pytest.param("pyramid:10", 12, marks=pytest.mark.slow),
+        pytest.param("fft:3", 5, marks=pytest.mark.slow),
+    ],
+)
 def test_certificates_that_anyone_can_check(name: str, value: int) -> None:
     board = Board.of(make_graph(name))
     certificate = certify(Black(), board)

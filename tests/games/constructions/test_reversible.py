@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pebble.games import Board, Reversible, formulas, least_cost, least_pebbles, play
 from pebble.games.constructions.nested import nested_strategy
 from pebble.games.literature.random_graphs import random_layered
 
 
+@pytest.mark.slow
 def test_few_pebbles_on_a_board_beyond_exact_search() -> None:
     """Between the two ends: fewer moves than nested cones take, within the pebbles."""
     board = Board.of(random_layered(66, 5, seed=0))

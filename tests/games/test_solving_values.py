@@ -21,7 +21,7 @@ from pebble.games import (
 )
 from pebble.solver import Status
 
-DATA = json.loads((Path(__file__).parents[2] / "data" / "pebbling_values.json").read_text())
+DATA = json.loads((Path(__file__).parents[1] / "data" / "pebbling_values.json").read_text())
 LEAST = ("min_peak_pebbles", "min_peak_memory")
 
 
