@@ -93,16 +93,6 @@ def choices(rules: Any, t: Tables, here: Any, seen: Any, order: Any) -> Any:
 
 
 @inner
-def valued(rules: Any, t: Tables, seen: Any, after: Any, room: Any) -> Any:
-    """(targets visited, price of the step, what is left to pay) when a step has led somewhere."""
-    if rules[GAME] != PARALLEL_BLACK:
-        return ZERO, 1, steps_left(after, t, room[0], room[1])
-    visited = (seen | after) & t.masks[0]
-    left = total(closure(t.masks[0] & ~visited, after, t.preds), t.size)
-    return visited, total(after, t.size), left
-
-
-@inner
 def enter(
     here: Any, seen: Any, cost: int, left: int, greed: int, parent: int, images: Any, store: Store
 ) -> Any:
@@ -136,7 +126,13 @@ def expand_parallel(
         if at == count:
             if chosen == ZERO or after == here:
                 continue
-            visited, price, left = valued(rules, t, seen, after, room)
+            visited, price, left = ZERO, 1, 0
+            if black:
+                visited = (seen | after) & t.masks[0]
+                price = total(after, t.size)
+                left = total(closure(t.masks[0] & ~visited, after, t.preds), t.size)
+            else:
+                left = steps_left(after, t, room[0], room[1])
             if not enter(after, visited, g + price, left, greed, i, images, store):
                 return -1
             made += 1
