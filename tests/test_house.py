@@ -18,7 +18,10 @@ TORCH_FREE = {
     "__init__", "__main__", "_version", "cli", "comparison", "pipeline", "plan", "plotting",
     "report", "sweeping",
 }  # fmt: skip
-CORE = {"errors", "graph", "problem", "schedule", "referee", "solver", "graphfile"}
+CORE = {
+    "answers", "arrays", "contract", "errors", "graph", "graphfile", "interchange", "ops",
+    "problem", "referee", "registry", "schedule", "solver", "wiring",
+}  # fmt: skip
 
 
 def sources() -> list[Path]:
