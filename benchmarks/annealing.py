@@ -40,7 +40,9 @@ def step_of(ops: int) -> Graph:
 
 def measure(ops: int, trials: int) -> dict[str, Any]:
     """Speed and memory of one cooling run."""
-    from pebble.solvers.annealing.cooling import Cooling, board_of, cool, net_of
+    from pebble.solvers.annealing.boards import board_of, net_of
+    from pebble.solvers.annealing.cooling import cool
+    from pebble.solvers.annealing.runs import Cooling
 
     graph = step_of(ops)
     order = tuple(range(len(graph.ops)))

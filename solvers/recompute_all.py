@@ -7,7 +7,10 @@ from pebble.solver import Answer, register
 from pebble.solvers.edits.recompute_once import RecomputeOnce
 
 
-@register("recompute_all")
+@register(
+    "recompute_all",
+    summary="the other end: whatever may be computed again is",
+)
 def recompute_all(problem: Problem) -> Answer:
     """Save only what may not be computed again; compute the rest once more when it is needed.
 

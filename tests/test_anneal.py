@@ -19,7 +19,7 @@ from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.solvers import anneal
 from pebble.solvers.annealing import cooling as _cooling
-from pebble.solvers.annealing.cooling import board_of, net_of
+from pebble.solvers.annealing.boards import board_of, net_of
 from pebble.solvers.annealing.kernels import board as _kernels
 from pebble.solvers.annealing.kernels import trials as kernel
 

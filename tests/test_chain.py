@@ -15,7 +15,8 @@ from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import solve
-from pebble.solvers.chains.persistent_table import NEVER, Chain, PersistentTable
+from pebble.solvers.chains.persistent_table import NEVER, PersistentTable
+from pebble.solvers.chains.weights import Chain
 
 
 def uniform(length: int) -> Chain:

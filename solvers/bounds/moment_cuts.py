@@ -10,7 +10,7 @@ from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solvers.bounds.precedence import ancestors, descendants
-from pebble.solvers.edits.recompute_once import split_of
+from pebble.solvers.edits.halves import split_of
 
 _FOREVER = 2**60
 _PRICES = 40
@@ -18,7 +18,7 @@ _GRAIN = 2**20
 _MOST_FLOW = 2**58
 
 
-def cost_bound(problem: Problem, moments: int = 4) -> int | None:
+def cost_lower_bound(problem: Problem, moments: int = 4) -> int | None:
     """Cost that every schedule within the budget has, in any order, with any repetitions.
 
     When op x runs for the first time, its ancestors have all run and its descendants have not.
@@ -51,7 +51,7 @@ def cost_bound(problem: Problem, moments: int = 4) -> int | None:
     >>> chain.add_edges_from([(3, "b3"), ("b3", "b2"), (2, "b2"), ("b2", "b1"), (1, "b1")])
     >>> chain.add_edges_from([(0, "b0"), ("b1", "b0")])
     >>> graph = Graph.from_networkx(chain)
-    >>> graph.total_cost, cost_bound(Problem(graph, 3))
+    >>> graph.total_cost, cost_lower_bound(Problem(graph, 3))
     (8, 10)
     """
     best = 0

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from pebble.graph import IntArray
 from pebble.problem import Problem
 from pebble.referee import Trace, simulate
-from pebble.solvers.chains.persistent_table import Chain
+from pebble.solvers.chains.weights import Chain
+from pebble.solvers.edits.borders import choose_borders, crossers
+from pebble.solvers.edits.halves import crossing_bytes
 from pebble.solvers.edits.minimum_cuts import Choice, MemoryPrice
-from pebble.solvers.edits.recompute_once import RecomputeOnce, crossing_bytes
-from pebble.solvers.sqrt import choose_borders, crossers
+from pebble.solvers.edits.recompute_once import RecomputeOnce
 
 BoolArray = NDArray[np.bool_]
 

@@ -11,16 +11,15 @@ order with any number of executions.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
-from pebble.graph import Graph, Value
 from pebble.problem import Problem
+from pebble.solver import Halt
 from pebble.solvers.bounds.precedence import held_beside, precedence
-from pebble.solvers.integer.engines import Halt, run_cpsat
-from pebble.solvers.integer.stage_model import TRUE, Rows, divisors
+from pebble.solvers.integer.cp_sat import Effort, run_cpsat
+from pebble.solvers.integer.rows import TRUE, Rows, divisors
 
 MOMENTS = 12
 """Ops whose first execution is looked at: those that must hold most."""
@@ -30,7 +29,7 @@ LARGEST = 6_000
 """Ops up to which the bound is looked for (n^2 bytes say who precedes whom)."""
 
 
-def crossing_bound(
+def crossing_lower_bound(
     problem: Problem, *, deadline: float = float("inf"), halt: Halt | None = None
 ) -> int | None:
     """The largest bound of a few moments; None: no schedule of any order fits the budget.
@@ -48,8 +47,8 @@ def crossing_bound(
     >>> chain = nx.DiGraph([("f0", "f1"), ("f1", "f2"), ("f2", "b2"), ("f1", "b2"), ("f0", "b1")])
     >>> chain.add_edges_from([("b2", "b1")])
     >>> graph = Graph.from_networkx(chain)
-    >>> graph.total_cost, crossing_bound(Problem(graph, 4)), crossing_bound(Problem(graph, 3))
-    (5, 5, 6)
+    >>> graph.total_cost, [crossing_lower_bound(Problem(graph, room)) for room in (4, 3)]
+    (5, [5, 6])
     """
     base, n = problem.graph.total_cost, len(problem.graph.ops)
     if not n or n > LARGEST:
@@ -112,31 +111,5 @@ class _Moments:
         rows.add(beside, room // self.byte)
         costs = [(self.cost[i] // self.tick, x) for i, x in again.items() if self.cost[i]]
         left = deadline - time.perf_counter()
-        outcome = run_cpsat(
-            rows, costs, time_limit=max(left, 0.1), work=WORK, relax=True, halt=halt
-        )
+        outcome = run_cpsat(rows, costs, Effort(max(left, 0.1), work=WORK, relax=True), halt=halt)
         return None if outcome.impossible else outcome.bound * self.tick
-
-
-def in_reference_order(problem: Problem) -> Problem:
-    """The problem with first executions in the reference order, told as one in free order.
-
-    Each op makes a value of no bytes that the next one reads: its first copy can be kept at no
-    cost, so nothing else changes. Schedules of Checkmate's class are schedules of this problem.
-    """
-    graph = problem.graph
-    n, m = len(graph.ops), len(graph.values)
-    mark = "next"
-    while any(value.name.startswith(mark) for value in graph.values):
-        mark += "_"
-    marks = [Value(f"{mark}{i}", 0) for i in range(n - 1)]
-    ops = [
-        replace(
-            op,
-            inputs=op.inputs + ((m + i - 1,) if i else ()),
-            outputs=op.outputs + ((m + i,) if i < n - 1 else ()),
-        )
-        for i, op in enumerate(graph.ops)
-    ]
-    told = Graph(ops, [*graph.values, *marks], name=graph.name, boundary=graph.boundary)
-    return replace(problem, graph=told)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pebble.errors import PebbleError
 from pebble.problem import Objective, Problem
 from pebble.schedule import FIXED_ORDER, FREE_ORDER, Schedule
-from pebble.solver import Answer, Progress, get_solver
-from pebble.solvers.anneal import Search
+from pebble.solver import Answer, Halt, Progress, get_solver
+from pebble.solvers.annealing.search import Search
 from pebble.solvers.edits.incumbent import Incumbent
-from pebble.solvers.ilp import in_class
-from pebble.solvers.integer.engines import Halt
-from pebble.solvers.integer.moment_programs import crossing_bound, in_reference_order
+from pebble.solvers.integer.moment_programs import crossing_lower_bound
+from pebble.solvers.integer.reference_order import in_class, in_reference_order
+from pebble.solvers.portfolio.guests import invite
 
 SLICE = 2.0
 """Seconds of the first neighbourhood search; each further one takes half as long again."""
@@ -48,9 +49,19 @@ def cheapest_in_order(
     for schedule in (Schedule.keep_all(problem.graph), *start):
         search.offer(schedule)
     search.ask("greedy", "chain")
+    said = search.invite(threads)
+    answer = _searched(search, threads)
+    return replace(answer, message=f"{answer.message} {said}".strip())
+
+
+def _searched(search: _Search, threads: int) -> Answer:
+    """The exact program, with annealing and neighbourhoods beside it where it does not end."""
+    problem, deadline = search.problem, search.deadline
     if problem.objective is Objective.PEAK:
         return search.exact(search.left)
-    floor = crossing_bound(problem, deadline=min(deadline, time.perf_counter() + search.left / 8))
+    floor = crossing_lower_bound(
+        problem, deadline=min(deadline, time.perf_counter() + search.left / 8)
+    )
     if floor is None:
         message = "What one moment must hold exceeds the budget, in any order."
         return Answer(search.best.schedule, infeasible=True, message=message)
@@ -96,6 +107,18 @@ class _Search:
             except PebbleError:  # a solver that cannot is no reason to fail
                 continue
             self.offer(answer.schedule)
+
+    def invite(self, threads: int) -> str:
+        """Ask other people's solvers; what is to be said of them."""
+        known = [] if self.best.schedule is None else [self.best.schedule]
+        return invite(
+            self.problem,
+            known,
+            lambda schedule, name: self.offer(schedule),
+            deadline=self.deadline,
+            seed=self.seed,
+            threads=threads,
+        )
 
     def meets(self, bound: int) -> bool:
         """Whether the best schedule costs no more than a bound."""
