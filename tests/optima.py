@@ -28,10 +28,11 @@ def least_cost(
     inner = [frozenset(v for v in op.inputs if not values[v].external) for op in graph.ops]
     made = [frozenset(op.outputs) for op in graph.ops]
     pinned = frozenset(v for v, value in enumerate(values) if value.pinned)
+    loose = frozenset(v for v, value in enumerate(values) if value.size and not value.pinned)
     doubles = [sum(values[v].size for v in outputs & pinned) for outputs in made]
 
     def moves(held: frozenset[int], runs: tuple[int, ...]) -> list[tuple[int, Position]]:
-        found: list[tuple[int, Position]] = [(0, (held - {v}, runs)) for v in held - pinned]
+        found: list[tuple[int, Position]] = [(0, (held - {v}, runs)) for v in held & loose]
         for i, op in enumerate(graph.ops):
             again = runs[i] > 0
             if not inner[i] <= held or (again and (not may_repeat[i] or runs[i] == copies)):

@@ -27,5 +27,5 @@ def test_five_thousand_ops_are_few_replays() -> None:
     steps = [
         len(schedule.order) for schedule in greedy.family(Problem(graph, keep_peak(graph) // 2))
     ]
-    assert len(steps) > 20
+    assert len(steps) >= 20
     assert sum(steps) < 3 * greedy.WORK, "about a second on an idle core"

@@ -44,5 +44,5 @@ def test_recompute_all_runs_nothing_three_times() -> None:
     counts = result.schedule.executions(len(graph.ops))
     assert counts.max() == 2
     assert result.trace is not None
-    saved = [graph.values[v].name for v in result.trace.saved]
-    assert set(saved) <= {"loss", "seed"}
+    makers = [op for op in graph.ops if set(op.outputs) & set(result.trace.saved)]
+    assert all(op.name.startswith(("loss", "boundary")) for op in makers)

@@ -55,6 +55,7 @@ def test_with_room_for_all_nothing_is_computed_again() -> None:
     assert filled(problem, twice).order == tuple(range(n))
 
 
+@pytest.mark.slow
 def test_priced_repairs_where_recomputing_once_does_not_fit() -> None:
     fitting = 0
     for seed in SEEDS:
