@@ -24,9 +24,9 @@ import numpy as np
 from generators import layered
 
 from pebble.graph import Graph
+from pebble.plan.report import table
 from pebble.problem import Problem
 from pebble.referee import simulate
-from pebble.report import table
 from pebble.schedule import Schedule
 
 RESULTS = Path(__file__).parent / "results" / "annealing.json"

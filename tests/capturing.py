@@ -10,10 +10,10 @@ import torch
 from torch import fx, nn
 
 from pebble.graph import Phase
-from pebble.outputs import take_apart
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.tracing import Captured, OutputKind, SlotKind, capture
+from pebble.tracing.output_templates import take_apart
 
 USER = (OutputKind.DIFFERENTIABLE, OutputKind.PLAIN)
 X = torch.linspace(-1, 1, 32).reshape(4, 8)

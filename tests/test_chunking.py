@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import nn
 
 import pebble
-from pebble.chunking import chunk_loss, suggest_chunks
 from pebble.errors import InvalidArgument, PlanMismatch
-from pebble.lossregion import Exit, find_region
+from pebble.finetune.named_models import add_adapters
 from pebble.referee import simulate
 from pebble.runtime import build
 from pebble.schedule import Schedule
-from pebble.shapes import add_adapters
 from pebble.tracing import Captured, capture
+from pebble.tracing.chunked_loss import chunk_loss, suggest_chunks
+from pebble.tracing.loss_region import Exit, find_region
 
 transformers = pytest.importorskip("transformers")
 

@@ -1,0 +1,202 @@
+"""One planned training step: forward half, tape, backward half, as one autograd function."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pebble.errors import PebbleError
+from pebble.runtime.guards import same_layout
+from pebble.runtime.split_graphs import Halves, compile_boxed, split
+from pebble.schedule import Schedule
+from pebble.tracing.accumulation import Taker, takers_of
+from pebble.tracing.torch_private.autograd import below_autograd, version_of
+
+if TYPE_CHECKING:
+    from pebble.tracing import Captured
+
+
+class Stepper:
+    """Runs the two halves of a captured step by a schedule.
+
+    Parameters
+    ----------
+    captured : Captured
+    schedule : Schedule
+
+    Notes
+    -----
+    Bytes are the referee's: what crosses the boundary is held by nobody but the tape, which hands
+    it to the backward half boxed; updated buffers are released when the backward begins.
+    Tensor hooks for saved tensors (offloading) do not apply to the tape.
+    """
+
+    def __init__(self, captured: Captured, schedule: Schedule) -> None:
+        halves = split(captured, schedule, hand_overs=True)
+        self.forward = compile_boxed(halves.forward)
+        self.backward = compile_boxed(halves.backward)
+        self.n_outputs = halves.n_outputs
+        self.device_type = torch.device(captured.device).type
+        fed = [slot for slot in captured.slots if slot.node.op == "placeholder"]
+        position = {slot.node: i for i, slot in enumerate(fed)}
+        self.differentiated = [position[n] for n in position if n in captured.gradients]
+        kinds = [output.kind.name for output in captured.outputs]
+        self.differentiable = [i for i, kind in enumerate(kinds) if kind == "DIFFERENTIABLE"]
+        self.plain = [i for i, kind in enumerate(kinds) if kind == "PLAIN"]
+        by_name = {name: i for i, s in enumerate(fed) for name in (s.name, *s.aliases)}
+        self.updates = [
+            (i, by_name[output.name])
+            for i, output in enumerate(captured.outputs)
+            if kinds[i].endswith("_UPDATE")
+        ]
+        self.returned = sorted((*self.differentiable, *self.plain))
+        self.rebuild = captured.rebuild
+        self.tangents = [_Layout(slot.node.meta["val"]) for slot in captured.tangents]
+        self._plan_tape(captured, halves, {slot.node: slot.name for slot in fed})
+
+    def _plan_tape(self, captured: Captured, halves: Halves, names: dict[Any, str]) -> None:
+        """What on the tape other people can see: to be detached, or checked for changes."""
+        results = next(iter(reversed(halves.forward.graph.nodes))).args[0]
+        handed, kept = results[: self.n_outputs], results[self.n_outputs :]
+        roots = {handed[i] for i in self.differentiable}
+        shown = {handed[i]: captured.outputs[i].name for i in (*self.differentiable, *self.plain)}
+        updated = {i for _, i in self.updates}
+        changing = {node for i, node in enumerate(names) if i in updated}
+        self.detached = [i for i, node in enumerate(kept) if node in roots]
+        self.watched = [
+            (i, f"output {shown[node]!r}" if node in shown else names[source])
+            for i, (node, source) in enumerate(zip(kept, halves.saved))
+            if node in shown or (source in names and source not in changing)
+        ]
+
+    def __call__(self, tensors: list[torch.Tensor]) -> Any:
+        """Run the forward half.
+
+        Parameters
+        ----------
+        tensors : list of Tensor
+            One per placeholder slot, in slot order.
+
+        Returns
+        -------
+        object
+            What the captured forward returns: differentiable outputs with autograd, others
+            detached.
+        """
+        step = _Step(self, tensors)
+        differentiated = [tensors[i] for i in self.differentiated]
+        made = _Function.apply(step, *differentiated)  # type: ignore[no-untyped-call]
+        # not kept by the step, which the outputs' grad_fn keeps: that would be a cycle
+        outputs, step.handed = step.handed, []
+        for i, tensor in zip(self.differentiable, made):
+            outputs[i] = tensor
+        return self.rebuild([outputs[i] for i in self.returned])
+
+    @contextlib.contextmanager
+    def plain_dispatch(self) -> Iterator[None]:
+        """Ops run as the graph has them: no autograd bookkeeping, no ambient autocast."""
+        with contextlib.ExitStack() as stack:
+            for device in {"cpu", self.device_type}:
+                if torch.is_autocast_enabled(device):
+                    stack.enter_context(torch.autocast(device, enabled=False))
+            stack.enter_context(below_autograd())
+            yield
+
+
+class _Layout:
+    """Shape, strides and dtype that the backward half expects of a tangent."""
+
+    def __init__(self, example: torch.Tensor) -> None:
+        self.shape = tuple(example.shape)
+        self.stride = example.stride()
+        self.dtype = example.dtype
+        self.device = example.device
+
+    def fit(self, tangent: torch.Tensor | None) -> torch.Tensor:
+        """The tangent in this layout; zeros where autograd has none."""
+        if tangent is not None and same_layout(self.shape, self.stride, tangent.stride()):
+            return tangent
+        dense = torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=self.device)
+        return dense.zero_() if tangent is None else dense.copy_(tangent)
+
+
+class _Step:
+    """The state of one step between its halves."""
+
+    def __init__(self, stepper: Stepper, tensors: list[torch.Tensor]) -> None:
+        self.stepper = stepper
+        self.tensors = tensors
+        self.handed: list[Any] = []
+        self.tape: list[torch.Tensor] | None = None
+        self.held: list[torch.Tensor] = []
+        self.versions: list[int] = []
+
+    def run_forward(self) -> tuple[torch.Tensor, ...]:
+        plan, n = self.stepper, self.stepper.n_outputs
+        with plan.plain_dispatch():
+            results = plan.forward(list(self.tensors))
+        outputs, tape = list(results[:n]), list(results[n:])
+        del results
+        for i, target in plan.updates:
+            self.tensors[target].copy_(outputs[i])
+        # The boundary reads updated buffers while the root gradient is there: they go with it.
+        self.held = [outputs[i] for i, _ in plan.updates]
+        for i in plan.detached:
+            # or the tape would hold a tensor whose grad_fn holds the tape
+            tape[i] = tape[i].detach()
+        self.versions = [version_of(tape[i]) for i, _ in plan.watched]
+        self.tape = tape
+        self.tensors = []
+        roots = tuple(outputs[i] for i in plan.differentiable)
+        for i in plan.differentiable:
+            outputs[i] = None
+        self.handed = outputs
+        for i, _ in plan.updates:
+            outputs[i] = None
+        return roots
+
+    def run_backward(
+        self, tangents: tuple[torch.Tensor | None, ...], takers: list[Taker]
+    ) -> tuple[Any, ...]:
+        plan, tape = self.stepper, self.tape
+        if tape is None:
+            raise PebbleError(
+                "A planned step runs its backward once: what it saved is gone. Call the model "
+                "again before a second backward (retain_graph cannot bring it back), or take the "
+                "second derivative from the model without the plan."
+            )
+        if torch.is_grad_enabled():
+            raise PebbleError(
+                "A planned step has no derivative of its backward (create_graph=True). Use the "
+                "model without the plan for double backward."
+            )
+        for version, (i, name) in zip(self.versions, plan.watched):
+            if version_of(tape[i]) != version:
+                raise PebbleError(
+                    f"{name!r} was modified in place between the forward and the backward of a "
+                    "planned step, which needs its old contents. Modify a copy, or call backward "
+                    "first."
+                )
+        self.tape = None
+        self.held.clear()
+        given = [layout.fit(t) for layout, t in zip(plan.tangents, tangents)]
+        tape += given
+        with plan.plain_dispatch():
+            return plan.backward(tape, takers)
+
+
+class _Function(torch.autograd.Function):
+    """The step as autograd sees it: from what is differentiated to the differentiable outputs."""
+
+    @staticmethod
+    def forward(ctx: Any, step: _Step, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.step = step
+        return step.run_forward()
+
+    @staticmethod
+    def backward(ctx: Any, *tangents: torch.Tensor | None) -> tuple[Any, ...]:
+        return (None, *ctx.step.run_backward(tangents, takers_of(ctx)))

@@ -1,0 +1,206 @@
+"""The ends of a joint graph: read, and put into the form that the Graph is made from."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+from torch import fx
+
+from pebble.errors import CaptureError
+from pebble.tracing.forward import StepGraph, TracedOutput
+from pebble.tracing.graph_builder import Ends, results_of
+from pebble.tracing.signature import Output, OutputKind, Slot, SlotKind
+from pebble.tracing.torch_private.joint_export import EndKind, JointTrace
+from pebble.tracing.torch_private.storages import storage_id
+
+
+class Reader:
+    """Reads the ends of a joint graph and puts them into pebble's form."""
+
+    def __init__(self, step: StepGraph, joint: JointTrace, choice: TracedOutput) -> None:
+        self.step = step
+        self.choice = choice
+        self.module = joint.graph_module
+        self.graph = joint.graph_module.graph
+        self.joint = joint
+        self.slots: list[Slot] = []
+        self.tangents: list[Slot] = []
+        self.outputs: list[Output] = []
+        self.gradients: dict[fx.Node, fx.Node | None] = {}
+        self.nodes: dict[int, fx.Node] = {}
+
+    def tidy(self) -> None:
+        """Rewrite the graph until every node of it is an op or view of the step."""
+        self._read_inputs()
+        self._strip_copies()
+        self._read_outputs()
+        for node in list(self.graph.nodes):
+            if "_assert_tensor_metadata" in str(node.target):
+                self.graph.erase_node(node)  # shapes and dtypes are what the plan is for
+        self._own_gradients()
+        self.graph.eliminate_dead_code()
+        self._constants()
+        self.graph.lint()
+        self.module.recompile()
+
+    def ends(self) -> Ends:
+        """The ends of the tidied graph."""
+        held = (OutputKind.DIFFERENTIABLE, OutputKind.PLAIN)
+        updated = {o.name for o in self.outputs if o.kind not in held}
+        return Ends(
+            inputs=tuple(slot.node for slot in self.slots),
+            tangents=tuple(slot.node for slot in self.tangents),
+            handed=tuple(output.node for output in self.outputs),
+            kept=frozenset(output.node for output in self.outputs if output.kind in held),
+            gradients=tuple(g for g in self.gradients.values() if g is not None),
+            overwritten=frozenset(s.node for s in self.slots if s.name in updated),
+        )
+
+    # -- steps of tidying ----------------------------------------------------------------------
+
+    def _read_inputs(self) -> None:
+        placeholders = [n for n in self.graph.nodes if n.op == "placeholder"]
+        for node, end in zip(placeholders, self.joint.inputs):
+            if end is None:
+                raise CaptureError(
+                    f"The traced step takes {node.meta.get('desc')}, which pebble does not know: "
+                    "tensor subclasses, parameters that the forward writes to, and inputs that are "
+                    "views of one another and written to cannot be planned."
+                )
+            what, i = end
+            if what is EndKind.TANGENT:
+                self.tangents.append(Slot(SlotKind.TANGENT, self.choice.names[i], node))
+                continue
+            self.nodes[i] = node
+            kind = self.step.kinds[i]
+            if kind is not SlotKind.CONSTANT:
+                name, *aliases = self.step.names[i]
+                self.slots.append(Slot(kind, name, node, tuple(aliases)))
+                if self.step.tensors[i].requires_grad:
+                    self.gradients[node] = None
+
+    def _strip_copies(self) -> None:
+        output = self.graph.output_node()
+        results = results_of(self.graph)
+        for k, (node, end) in enumerate(zip(results, self.joint.outputs)):
+            copied = end is not None and end[0] is EndKind.RESULT and isinstance(node, fx.Node)
+            if copied and node.target is torch.ops.aten.clone.default:
+                results[k] = node.args[0]
+        output.args = (results,)
+        self.graph.eliminate_dead_code()
+
+    def _read_outputs(self) -> None:
+        results = results_of(self.graph)
+        differentiated = {slot.name for slot in self.tangents}
+        user: dict[int, Output] = {}
+        for node, end in zip(results, self.joint.outputs):
+            if end is None:
+                raise CaptureError(
+                    "The forward changes the shape or strides of one of its inputs in place "
+                    "(resize_, t_, squeeze_ ...). Use the form that returns a new tensor."
+                )
+            what, i = end
+            if what is EndKind.RESULT:
+                name = self.choice.names[i]
+                root = name in differentiated
+                user[i] = Output(
+                    OutputKind.DIFFERENTIABLE if root else OutputKind.PLAIN, name, node
+                )
+                self.outputs.append(user[i])
+            elif what is EndKind.UPDATE:
+                self.outputs.append(self._update(i, node))
+            elif what is EndKind.GRADIENT and self.nodes[i] in self.gradients:
+                self.gradients[self.nodes[i]] = node
+        if not any(node is not None for node in self.gradients.values()):
+            raise CaptureError(
+                "No parameter and no input of the model gets a gradient from the loss. Unfreeze a "
+                "parameter, or return a loss that depends on one."
+            )
+
+    def _update(self, i: int, node: fx.Node) -> Output:
+        kind, names = self.step.kinds[i], self.step.names[i]
+        if kind is SlotKind.CONSTANT:
+            raise CaptureError(
+                f"The forward writes to a tensor of shape {list(self.step.tensors[i].shape)} that "
+                "is no buffer of the model. Register it with register_buffer, or write to a copy."
+            )
+        update = OutputKind.INPUT_UPDATE if kind is SlotKind.INPUT else OutputKind.BUFFER_UPDATE
+        return Output(update, names[0], node)
+
+    def _own_gradients(self) -> None:
+        """Give each gradient a storage of its own, laid out as autograd accumulates it.
+
+        A gradient that shares its storage or is an expanded view would be copied by autograd
+        outside of the graph, unseen by any plan.
+        """
+        outside = [n.meta["val"] for n in self.graph.nodes if n.op in ("placeholder", "get_attr")]
+        outside += [output.node.meta["val"] for output in self.outputs]
+        taken = {storage_id(tensor) for tensor in outside}
+        shared = Counter(
+            storage_id(g.meta["val"]) for g in self.gradients.values() if g is not None
+        )
+        output = self.graph.output_node()
+        results = results_of(self.graph)
+        for k, end in enumerate(self.joint.outputs):
+            gradient = results[k]
+            if end is None or end[0] is not EndKind.GRADIENT or gradient is None:
+                continue
+            slot, value = self.nodes[end[1]], gradient.meta["val"]
+            key = storage_id(value)
+            alone = shared[key] == 1 or _covers_storage(value)
+            if not (key not in taken and alone and _fits(value, slot.meta["val"])):
+                after = gradient if gradient.op == "call_function" else output.prev
+                results[k] = self._clone(gradient, after, slot.meta["val"])
+                self.gradients[slot] = results[k]
+            else:
+                taken.add(key)
+        output.args = (results,)
+
+    def _clone(self, node: fx.Node, after: fx.Node, like: torch.Tensor) -> fx.Node:
+        layout = torch.contiguous_format
+        if like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last):
+            layout = torch.channels_last
+        with self.graph.inserting_after(after):
+            copy = self.graph.call_function(
+                torch.ops.aten.clone.default, (node,), {"memory_format": layout}
+            )
+        with node.meta["val"].fake_mode:
+            copy.meta["val"] = torch.ops.aten.clone.default(node.meta["val"], memory_format=layout)
+        return copy
+
+    def _constants(self) -> None:
+        """Constants of the model become attributes of the joint graph, one slot each."""
+        for i, kind in enumerate(self.step.kinds):
+            if kind is not SlotKind.CONSTANT:
+                continue
+            node = self.nodes[i]
+            name = f"_constant_{i}"
+            setattr(self.module, name, self.step.tensors[i])
+            with self.graph.inserting_before(node):
+                held = self.graph.get_attr(name)
+            held.meta = dict(node.meta)
+            node.replace_all_uses_with(held)
+            self.graph.erase_node(node)
+        first: dict[str, fx.Node] = {}
+        for node in list(self.graph.nodes):
+            if node.op != "get_attr":
+                continue
+            kept = first.setdefault(str(node.target), node)
+            if kept is not node:
+                node.replace_all_uses_with(kept)
+                self.graph.erase_node(node)
+            elif isinstance(node.meta.get("val"), torch.Tensor):
+                self.slots.append(Slot(SlotKind.CONSTANT, str(node.target), node))
+
+
+def _covers_storage(tensor: torch.Tensor) -> bool:
+    return tensor.numel() * tensor.itemsize == tensor.untyped_storage().nbytes()
+
+
+def _fits(gradient: torch.Tensor, parameter: torch.Tensor) -> bool:
+    """Whether autograd takes the gradient as it is; else it makes a copy of another layout."""
+    return all(
+        size < 2 or a == b
+        for size, a, b in zip(parameter.shape, parameter.stride(), gradient.stride())
+    )

@@ -1,0 +1,75 @@
+"""Named shapes: sizes as published, without memory, with adapters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pebble.errors import InvalidArgument
+from pebble.finetune.named_models import SHAPES, Adapted, build_shape
+from pebble.measure.memory import step_memory
+from pebble.tracing import capture
+
+pytest.importorskip("transformers")
+
+BILLIONS = {
+    "llama-1b": 1.236, "llama-3b": 3.213, "llama-7b": 6.738, "llama-8b": 8.030,
+    "llama-13b": 13.016, "llama-70b": 68.977, "qwen2.5-1.5b": 1.544, "qwen2.5-3b": 3.086,
+    "qwen2.5-7b": 7.616, "smollm-135m": 0.1345, "gpt2": 0.1244, "gpt2-medium": 0.3548,
+    "gpt2-large": 0.7740, "gpt2-xl": 1.5576, "bert-base": 0.1095, "bert-large": 0.3352,
+    "vit-base": 0.0858, "vit-large": 0.3033,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_parameters_are_as_published(name: str) -> None:
+    model, inputs = build_shape(name)
+    parameters = list(model.parameters())
+    assert sum(p.numel() for p in parameters) / 1e9 == pytest.approx(BILLIONS[name], rel=1e-3)
+    assert {p.dtype for p in parameters} == {torch.bfloat16}
+    assert all(hasattr(p, "fake_mode") for p in parameters)
+    assert model.training
+    assert all(hasattr(t, "fake_mode") for t in inputs.tensors())
+    assert "labels" in inputs.kwargs
+
+
+def test_batch_and_length() -> None:
+    _, inputs = build_shape("llama-7b", batch_size=3, seq_len=2048)
+    assert inputs.kwargs["input_ids"].shape == (3, 2048)
+
+
+def test_adapters_train_and_nothing_else_does() -> None:
+    model, _ = build_shape("llama-7b", lora_rank=8)
+    trained = {n: p.numel() for n, p in model.named_parameters() if p.requires_grad}
+    assert sum(trained.values()) == 32 * 2 * 2 * 8 * 4096
+    assert all(n.endswith((".down", ".up")) for n in trained)
+
+
+def test_a_small_configuration_file_builds_for_real(tmp_path: Path) -> None:
+    small = {**SHAPES["gpt2"], "n_embd": 32, "n_layer": 2, "n_head": 2, "vocab_size": 64}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**small, "n_positions": 16}))
+    model, inputs = build_shape(str(path), dtype="fp32", fake=False, lora_rank=2)
+    before = model.transformer.h[0].attn.c_attn
+    assert isinstance(before, Adapted)
+    x = torch.randn(3, 32)
+    assert torch.equal(before(x), before.base(x)), "adapters begin as no change"
+    model(*inputs.args, **inputs.kwargs).loss.backward()
+    assert before.up.grad is not None
+    assert before.base.weight.grad is None
+    captured = capture(model, inputs.args, inputs.kwargs)
+    memory = step_memory(captured, optimizer="adam")
+    assert memory.gradients == 4 * 2 * 2 * (32 + 96)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"name": "llama-9000b"}, {"dtype": "fp4"}, {"lora_rank": 0}, {"lora_targets": ["nothing"]}],
+)
+def test_what_is_unknown_is_said(options: dict[str, object]) -> None:
+    arguments = {"name": "gpt2", "lora_rank": 4, **options}
+    with pytest.raises(InvalidArgument):
+        build_shape(**arguments)
