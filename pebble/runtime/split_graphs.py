@@ -52,7 +52,8 @@ class Halves:
 
 def hand_over(tensor: torch.Tensor, index: int) -> torch.Tensor:
     """Stands in a backward half where gradient `index` is finished; `compile_boxed` puts the
-    caller's own function there."""
+    caller's own function there.
+    """
     return tensor
 
 

@@ -218,7 +218,8 @@ def _sort_slots(
     inputs: TracedInputs,
 ) -> tuple[list[torch.Tensor], list[SlotKind], list[tuple[str, ...]]]:
     """Parameters and buffers in the model's order, constants, then inputs in the caller's order;
-    the placeholders of the graph are put in this order."""
+    the placeholders of the graph are put in this order.
+    """
     known: dict[int, tuple[SlotKind, list[str]]] = {}
     for kind, named in (
         (SlotKind.PARAMETER, model.named_parameters(remove_duplicate=False)),

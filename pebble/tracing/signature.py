@@ -51,7 +51,8 @@ class Slot:
 @dataclass(frozen=True)
 class Output:
     """A forward output of the joint graph: `name` is its path in the model's output, or the name
-    of the slot whose contents it replaces."""
+    of the slot whose contents it replaces.
+    """
 
     kind: OutputKind
     name: str

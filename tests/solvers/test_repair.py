@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
-from pebble.graph import Graph, Op, Value
+from pebble.graph import Graph, Op
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import get_solver
 from pebble.solvers.edits.repair import Repair
 from pebble.solvers.edits.retention import filled
+from tests.graphs import keep_peak, skipping_graph
 
 SEEDS = range(12)
 
 
 def random_problem(seed: int, percent: int) -> Problem:
     """Sixty ops that read one or two of the last twelve results, and one of all."""
-    rng = random.Random(seed)
-    ops = [Op("op0", 1, (), (0,))]
-    for i in range(1, 60):
-        reads = {i - 1, rng.randrange(max(0, i - 12), i), rng.randrange(i)}
-        ops.append(Op(f"op{i}", rng.randint(1, 9), tuple(sorted(reads)), (i,)))
-    graph = Graph(ops, [Value(f"v{i}", rng.randint(1, 9)) for i in range(60)])
-    peak = simulate(graph, Schedule.keep_all(graph)).peak
-    return Problem(graph, peak * percent // 100)
+    graph = skipping_graph(seed, 60)
+    return Problem(graph, keep_peak(graph) * percent // 100)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -62,6 +55,7 @@ def test_with_room_for_all_nothing_is_computed_again() -> None:
     assert filled(problem, twice).order == tuple(range(n))
 
 
+@pytest.mark.slow
 def test_priced_repairs_where_recomputing_once_does_not_fit() -> None:
     fitting = 0
     for seed in SEEDS:

@@ -1,4 +1,4 @@
-"""The chain's programme against Griewank's formula and exhaustive search; the solver on nets."""
+"""The chain's programme against Griewank's formula and exhaustive search."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import random
 import numpy as np
 import pytest
 
-from pebble.graph import Graph, Op, Phase, Value
 from pebble.problem import Problem
-from pebble.referee import simulate
-from pebble.schedule import Schedule
-from pebble.solver import solve
+from pebble.solvers.chains.blocks import Blocks
 from pebble.solvers.chains.persistent_table import NEVER, PersistentTable
 from pebble.solvers.chains.weights import Chain
+from pebble.solvers.edits.recompute_once import RecomputeOnce
+from tests.graphs import masked_net
 
 
 def uniform(length: int) -> Chain:
@@ -120,91 +119,6 @@ def test_equals_exhaustive_persistent_search(seed: int) -> None:
         assert (times[memory] if times[memory] < NEVER else None) == expected
 
 
-def network(layers: int, inside: int = 5) -> Graph:
-    """Layers of a large cheap op, a mask that may not be drawn again, and small dear ops."""
-    values = [Value("x", 100, external=True), Value("h0", 20)]
-    ops = [Op("embed", 5, (0,), (1,))]
-    saved: list[list[int]] = []
-
-    def value(size: int, *, pinned: bool = False) -> int:
-        values.append(Value(f"v{len(values)}", size, pinned=pinned))
-        return len(values) - 1
-
-    state = 1
-    for layer in range(layers):
-        mask = value(2)
-        ops.append(Op(f"mask{layer}", 1, (0,), (mask,), recomputable=False))
-        reads, keep = [state], [state, mask]
-        for k in range(inside):
-            out = value(80 if k % 2 else 20)
-            ops.append(Op(f"f{layer}.{k}", 1 if k % 2 else 30, tuple(reads), (out,), workspace=k))
-            reads, keep = [out, mask], [*keep, out]
-        state = value(20)
-        ops.append(Op(f"add{layer}", 1, (keep[0], reads[0]), (state,)))
-        saved.append(keep)
-    loss, tangent = value(1, pinned=True), value(1)
-    ops.append(Op("loss", 5, (state,), (loss,)))
-    ops.append(Op("boundary", 0, (loss,), (tangent,), recomputable=False))
-    boundary, grad = len(ops) - 1, tangent
-    for layer in reversed(range(layers)):
-        for k in reversed(range(inside)):
-            out, weight = value(20), value(3, pinned=True)
-            reads = (grad, saved[layer][k + 2], saved[layer][1])
-            ops.append(Op(f"b{layer}.{k}", 40, reads, (out, weight), phase=Phase.BACKWARD))
-            grad = out
-    return Graph(ops, values, boundary=boundary)
-
-
-def test_a_deep_network_needs_about_the_root_of_its_depth() -> None:
-    graph = network(36)
-    peak = simulate(graph, Schedule.keep_all(graph)).peak
-    fixed = sum(v.size for v in graph.values if v.pinned) + 2 * 36
-    results = {
-        percent: solve(Problem(graph, fixed + (peak - fixed) * percent // 100), "chain")
-        for percent in (100, 60, 30, 20, 12)
-    }
-    overhead = {
-        percent: None if r.trace is None else r.trace.recomputed_cost / graph.total_cost
-        for percent, r in results.items()
-    }
-    assert overhead[100] == 0
-    forward = sum(op.cost for op in graph.ops if op.phase == "forward") / graph.total_cost
-    assert overhead[60] is not None
-    assert 0 < overhead[60] < 0.05, "the cheap half of the memory goes first"
-    assert overhead[20] is not None
-    assert overhead[20] <= forward, "one more forward at most"
-    assert overhead[12] is not None
-    assert overhead[12] <= 2 * forward
-
-
-def test_blocks_that_are_all_alike_are_found() -> None:
-    from pebble.solvers.chains.blocks import Blocks
-    from pebble.solvers.edits.recompute_once import RecomputeOnce
-
-    graph = network(24)
-    problem = Problem(graph, 0)
-    blocks = Blocks.cut(problem, RecomputeOnce(graph), 24, options=4)
-    chain = blocks.chain(problem, 10)
-    inner = slice(2, len(chain) - 2)
-    assert len(chain) >= 20
-    assert len(np.unique(chain.time[inner])) == 1
-    assert len(np.unique(chain.hold[inner], axis=0)) == 1
-
-
-def test_runs_of_blocks_that_are_alike_are_solved_once() -> None:
-    from pebble.solvers.chains.blocks import Blocks
-    from pebble.solvers.edits.recompute_once import RecomputeOnce
-
-    assert PersistentTable(uniform(30), 6).distinct == 30, "one for each length"
-    graph = network(40)
-    problem = Problem(graph, 0)
-    blocks = Blocks.cut(problem, RecomputeOnce(graph), 40, options=4)
-    table = PersistentTable(blocks.chain(problem, 10), 100)
-    runs = len(blocks) * (len(blocks) + 1) // 2
-    assert len(blocks) >= 30
-    assert table.distinct < runs / 4
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_alike_runs_have_equal_rows(seed: int) -> None:
     rng = random.Random(seed)
@@ -224,7 +138,12 @@ def test_alike_runs_have_equal_rows(seed: int) -> None:
         assert (found if found < NEVER else None) == expected
 
 
-def test_without_a_forward_half_there_is_still_an_answer() -> None:
-    ops = [Op("a", 1, (), (0,), phase=Phase.BACKWARD), Op("b", 1, (0,), (1,), phase=Phase.BACKWARD)]
-    graph = Graph(ops, [Value("x", 2), Value("y", 2)])
-    assert solve(Problem(graph, 4), "chain").objective == 2
+def test_runs_of_blocks_that_are_alike_are_solved_once() -> None:
+    assert PersistentTable(uniform(30), 6).distinct == 30, "one for each length"
+    graph = masked_net(40)
+    problem = Problem(graph, 0)
+    blocks = Blocks.cut(problem, RecomputeOnce(graph), 40, options=4)
+    table = PersistentTable(blocks.chain(problem, 10), 100)
+    runs = len(blocks) * (len(blocks) + 1) // 2
+    assert len(blocks) >= 30
+    assert table.distinct < runs / 4
