@@ -19,7 +19,8 @@ from pebble.report import gigabytes
 from pebble.runtime.split_graphs import compile_boxed, split
 from pebble.solver import Result, get_solver, solve
 from pebble.tracing import Captured, Output, OutputKind, Slot, SlotKind, State
-from pebble.tracing.graph_builder import Ends, wire
+from pebble.tracing.graph_builder import build_graph
+from pebble.tracing.signature import StepSignature
 from pebble.tracing.torch_private.compiler_back_end import autograd_back_end, mark_boxed
 from pebble.tracing.torch_private.fake_tensors import outside_fake_mode
 from pebble.workspace import measure_workspaces
@@ -198,7 +199,7 @@ def capture_joint(
     outputs = _outputs(joint, handed, primals, {n.meta.get("desc") for n in tangents})
     kept = {o.node for o in outputs if o.kind is not OutputKind.BUFFER_UPDATE}
     updated = {o.name for o in outputs if o.kind is OutputKind.BUFFER_UPDATE}
-    ends = Ends(
+    signature = StepSignature(
         inputs=tuple(slot.node for slot in slots),
         tangents=tuple(tangents),
         handed=tuple(handed),
@@ -206,7 +207,7 @@ def capture_joint(
         gradients=tuple(n for n in gradients if n is not None),
         overwritten=frozenset(s.node for s in slots if s.name in updated),
     )
-    parts = wire(joint, ends, name="compiled")
+    parts = build_graph(joint, signature, name="compiled")
     return Captured(
         joint=joint,
         graph=parts.graph,

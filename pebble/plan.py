@@ -295,7 +295,7 @@ class Plan:
     def step_of(self, model: nn.Module | None, inputs: Any) -> Step:
         """The traced step of a model, checked against this plan; traced anew where needed."""
         from pebble.step import trace_step
-        from pebble.tracing.inputs import inputs_from_json
+        from pebble.tracing.recorded_inputs import inputs_from_json
 
         known = self.step
         if (

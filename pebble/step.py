@@ -18,7 +18,8 @@ from pebble.problem import Problem
 from pebble.tracing import Captured, capture
 from pebble.tracing.accumulation import accumulated, check_accumulation
 from pebble.tracing.chunked_loss import chunk_loss
-from pebble.tracing.inputs import Inputs, inputs_to_json, make_inputs
+from pebble.tracing.inputs import Inputs, make_inputs
+from pebble.tracing.recorded_inputs import inputs_to_json
 from pebble.tracing.torch_private.storages import storage_bytes
 from pebble.workspace import measure_workspaces
 

@@ -352,8 +352,10 @@ def same_layout(shape: tuple[int, ...], a: tuple[int, ...], b: tuple[int, ...]) 
 
 
 def _settings(module: nn.Module) -> tuple[tuple[str, Any], ...]:
-    """Numbers and flags of torch's own modules (a dropout's p, a norm's eps): constants of the
-    graph. Other people's modules may count steps in such attributes, so theirs are not compared.
+    """Numbers and flags of torch's own modules (a dropout's p, a norm's eps).
+
+    They are constants of the graph. Other people's modules may count steps in such attributes, so
+    theirs are not compared.
     """
     if not type(module).__module__.startswith("torch.nn."):
         return ()

@@ -13,7 +13,8 @@ from torch import fx
 from pebble.errors import InvalidSchedule, PebbleError
 from pebble.referee import simulate
 from pebble.schedule import Schedule
-from pebble.tracing.graph_builder import idle_inputs
+from pebble.tracing.aten_rules import idle_inputs
+from pebble.tracing.signature import overwritten_inputs
 from pebble.tracing.torch_private.operators import dispatcher_entry
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ class Halves:
 
 
 def hand_over(tensor: torch.Tensor, index: int) -> torch.Tensor:
-    """Stands in a backward half where gradient `index` is finished; `compile_boxed` puts the
-    caller's own function there."""
+    """Stand where gradient `index` of a backward half is finished.
+
+    `compile_boxed` puts the caller's own function there.
+    """
     return tensor
 
 
@@ -155,7 +158,7 @@ class _Writer:
         self.imports: list[tuple[fx.Node, fx.Node]] = []  # joint node, its copy in the half before
         self.copied: list[fx.Node] = []
         self.idle: dict[fx.Node, fx.Node] = {}  # inputs whose contents may have changed
-        self.overwritten = _overwritten(captured)
+        self.overwritten = overwritten_inputs(captured.slots, captured.outputs)
         self.ops = {node for nodes in captured.op_nodes for node in nodes}
         self.first_tangent: fx.Node | None = None
 
@@ -252,14 +255,6 @@ class _Writer:
 
     def _made_before(self, node: fx.Node) -> bool:
         return node in self.latest or (self.before is not None and node in self.before.latest)
-
-
-def _overwritten(captured: Captured) -> frozenset[fx.Node]:
-    """Placeholders whose contents the step replaces."""
-    names = {o.name for o in captured.outputs if o.kind.name.endswith("_UPDATE")}
-    return frozenset(
-        slot.node for slot in captured.slots if names.intersection((slot.name, *slot.aliases))
-    )
 
 
 # -- running a half ------------------------------------------------------------------------------

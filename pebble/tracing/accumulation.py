@@ -18,7 +18,7 @@ from pebble.graph import Graph
 from pebble.tracing.torch_private.autograd import adds_up, has_hooks
 
 if TYPE_CHECKING:
-    from pebble.tracing.step_capture import Captured
+    from pebble.tracing.captured import Captured
 
 Taker = Callable[[torch.Tensor], torch.Tensor | None]
 
