@@ -33,7 +33,7 @@ from pebble.allocator import trace_memory
 from pebble.pipeline import least_budget
 from pebble.report import gigabytes, table
 from pebble.runtime import build
-from pebble.runtime.validation import loss_of
+from pebble.runtime.bench import loss_of
 from pebble.schedule import Schedule
 from pebble.step import Step, trace_step
 

@@ -16,7 +16,8 @@ from pebble.memory import StepMemory, step_memory
 from pebble.pipeline import whole_budget
 from pebble.problem import Problem
 from pebble.report import gigabytes
-from pebble.runtime.split_graphs import compile_boxed, split
+from pebble.runtime.boxed_code import compile_boxed
+from pebble.runtime.split_graphs import split
 from pebble.solver import Result, get_solver, solve
 from pebble.tracing import Captured, Output, OutputKind, Slot, SlotKind, State
 from pebble.tracing.graph_builder import build_graph

@@ -24,7 +24,7 @@ from pebble.solver import Status
 if TYPE_CHECKING:
     from torch import nn
 
-    from pebble.runtime.validation import Validation
+    from pebble.runtime.validation_report import Validation
     from pebble.step import Step
 
 FILE_FORMAT = "pebble-plan"
@@ -267,7 +267,7 @@ class Plan:
         Validation
             Gradients equal, peak predicted / measured / budget, step time, recompute cost.
         """
-        from pebble.runtime.validation import RUNNABLE_OPTIMIZERS, validate
+        from pebble.runtime.validation import RUNNABLE_OPTIMIZERS, ValidationOptions, validate
 
         if model is None and self.step is None:
             raise PlanMismatch(
@@ -284,12 +284,14 @@ class Plan:
             plan.schedule,
             step.inputs.args,
             step.inputs.kwargs,
-            predicted_peak_bytes=plan.peak_bytes,
-            budget_bytes=plan.budget_bytes,
-            unplanned_cost=plan.unplanned.cost,
-            optimizer=optimizer if optimizer in RUNNABLE_OPTIMIZERS else None,
-            seed=seed,
-            repeats=repeats,
+            options=ValidationOptions(
+                predicted_peak_bytes=plan.peak_bytes,
+                budget_bytes=plan.budget_bytes,
+                unplanned_cost=plan.unplanned.cost,
+                optimizer=optimizer if optimizer in RUNNABLE_OPTIMIZERS else None,
+                seed=seed,
+                repeats=repeats,
+            ),
         )
 
     def step_of(self, model: nn.Module | None, inputs: Any) -> Step:

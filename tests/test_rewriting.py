@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from pebble.errors import InvalidSchedule
 from pebble.graph import Graph
 from pebble.referee import simulate
-from pebble.runtime.split_graphs import compile_boxed, shrink, split
+from pebble.runtime.boxed_code import compile_boxed, shrink
+from pebble.runtime.split_graphs import split
 from pebble.schedule import Schedule
 from pebble.tracing import Captured, capture
 

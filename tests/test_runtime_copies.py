@@ -42,7 +42,7 @@ def test_torch_save_and_load_keep_the_plan() -> None:
     loaded(X).sum().backward()
     assert equal(expected, grads(loaded))
     follower = loaded.__dict__["_pebble_follower"]
-    assert follower.stepper is not None
+    assert follower.step is not None
     assert follower.schedule == module.__dict__["_pebble_follower"].schedule
 
 

@@ -18,13 +18,18 @@ from pebble.errors import InvalidArgument
 from pebble.graph import Graph
 from pebble.problem import Problem
 from pebble.referee import simulate
-from pebble.runtime.validation import Validation, validate
+from pebble.runtime.validation import ValidationOptions, validate
+from pebble.runtime.validation_report import Validation
 from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.tracing import Captured, capture
 from pebble.workspace import measure_workspaces
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def once(**options: Any) -> ValidationOptions:
+    return ValidationOptions(repeats=1, **options)
 
 
 class WithLoss(nn.Module):
@@ -159,7 +164,7 @@ def test_the_predicted_peak_is_measured_to_the_byte_and_bits_are_equal(
 ) -> None:
     model, inputs, captured, problem = step_of(name)
     order = SCHEDULES[schedule](problem.graph)
-    found = validate(model, captured, problem, order, (), inputs, repeats=1)
+    found = validate(model, captured, problem, order, (), inputs, options=once())
     assert found.measured_peak_bytes == found.predicted_peak_bytes
     assert found.gradients_equal
     assert found.loss_equal
@@ -184,7 +189,7 @@ def test_a_solver_s_schedule_measures_within_its_budget() -> None:
     result = solve(Problem(problem.graph, budget), "greedy")
     assert result.schedule is not None
     assert result.schedule != Schedule.keep_all(problem.graph)
-    found = validate(model, captured, problem, result.schedule, (), inputs, repeats=1)
+    found = validate(model, captured, problem, result.schedule, (), inputs, options=once())
     assert found.measured_peak_bytes - found.resident_bytes <= budget
     assert found.unplanned_peak_bytes - found.resident_bytes == peak
     assert found.ok
@@ -193,11 +198,19 @@ def test_a_solver_s_schedule_measures_within_its_budget() -> None:
 def test_an_unequal_or_oversized_step_is_not_ok() -> None:
     model, inputs, captured, problem = step_of("mlp")
     schedule = Schedule.keep_all(captured.graph)
-    tight = validate(model, captured, problem, schedule, (), inputs, repeats=1, budget_bytes=1000)
+    tight = validate(
+        model,
+        captured,
+        problem,
+        schedule,
+        (),
+        inputs,
+        options=once(budget_bytes=1000),
+    )
     assert not tight.within_budget
     assert not tight.ok
     unmeasured = Problem(captured.graph, 10**12)  # a graph that knows no workspace
-    short = validate(model, captured, unmeasured, schedule, (), inputs, repeats=1)
+    short = validate(model, captured, unmeasured, schedule, (), inputs, options=once())
     assert short.predicted_peak_bytes < short.measured_peak_bytes
     assert not short.ok
     assert "NO" in str(short)
@@ -212,7 +225,7 @@ def test_the_model_is_afterwards_what_it_was() -> None:
     state = torch.get_rng_state()
     validate(
         model, captured, problem, rematerialized(problem.graph), (), inputs,
-        repeats=1, optimizer="adamw", seed=3,
+        options=once(optimizer="adamw", seed=3),
     )  # fmt: skip
     assert first.grad is grad
     assert all(p.grad is None for p in list(model.parameters())[1:])
@@ -226,14 +239,30 @@ def test_the_model_is_afterwards_what_it_was() -> None:
 def test_the_optimizer_s_state_and_step_are_part_of_the_peak(optimizer: str) -> None:
     model, inputs, captured, problem = step_of("wide_norm")
     schedule = Schedule.keep_all(captured.graph)
-    plain = validate(model, captured, problem, schedule, (), inputs, repeats=1)
-    found = validate(model, captured, problem, schedule, (), inputs, repeats=1, optimizer=optimizer)
+    plain = validate(model, captured, problem, schedule, (), inputs, options=once())
+    found = validate(
+        model,
+        captured,
+        problem,
+        schedule,
+        (),
+        inputs,
+        options=once(optimizer=optimizer),
+    )
     parameters = sum(p.nbytes for p in model.parameters())
     states = {"sgd": 0, "adamw": 2}[optimizer] * parameters
     assert states <= found.resident_bytes - plain.resident_bytes <= states + 4 * 8
     assert found.ok
     with pytest.raises(InvalidArgument, match="adamw"):
-        validate(model, captured, problem, schedule, (), inputs, optimizer="sadam")
+        validate(
+            model,
+            captured,
+            problem,
+            schedule,
+            (),
+            inputs,
+            options=once(optimizer="sadam"),
+        )
 
 
 def test_a_validation_prints_its_table() -> None:

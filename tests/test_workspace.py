@@ -13,7 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pebble.allocator import trace_memory
 from pebble.referee import simulate
-from pebble.runtime.split_graphs import compile_boxed, split
+from pebble.runtime.boxed_code import compile_boxed
+from pebble.runtime.split_graphs import split
 from pebble.sampling import Sampler, distinct_calls
 from pebble.schedule import Schedule
 from pebble.tracing import Captured, capture

@@ -6,19 +6,18 @@ import copy
 import functools
 import types
 import weakref
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument, PlanMismatch
 from pebble.runtime.guards import Guards
-from pebble.runtime.planned_step import Stepper
+from pebble.runtime.planned_step import PlannedStep
 from pebble.schedule import Schedule
-
-if TYPE_CHECKING:
-    from pebble.tracing import Captured
+from pebble.tracing.captured import Captured
+from pebble.tracing.step_form import StepForm
 
 MISMATCH = ("error", "eager")
 _OWN = "_pebble_follower"
@@ -59,16 +58,9 @@ def build(
     if on_mismatch == "error":
         guards.model.check_hooks(model)
     follower = Follower(
-        guards,
-        schedule,
-        captured.graph.fingerprint,
-        captured.loss,
-        on_mismatch,
-        captured.loss_only,
-        captured.chunks,
-        captured.accumulates,
+        guards, schedule, captured.graph.fingerprint, StepForm.of(captured), on_mismatch
     )
-    follower.stepper = Stepper(captured, schedule)
+    follower.step = PlannedStep(captured, schedule)
     return _wrap(model, follower)
 
 
@@ -84,24 +76,18 @@ class Follower:
         guards: Guards,
         schedule: Schedule,
         fingerprint: str,
-        loss: Callable[[Any], torch.Tensor] | None,
+        form: StepForm,
         on_mismatch: str,
-        loss_only: bool,
-        chunks: int,
-        accumulates: bool,
     ) -> None:
         self.guards = guards
         self.schedule = schedule
         self.fingerprint = fingerprint
-        self.loss = loss
+        self.form = form
         self.on_mismatch = on_mismatch
-        self.loss_only = loss_only
-        self.chunks = chunks
-        self.accumulates = accumulates
-        self.stepper: Stepper | None = None
+        self.step: PlannedStep | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"stepper": None}
+        return self.__dict__ | {"step": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Follower:
         return self  # holds no tensor of the model: a copy of the module may share it
@@ -118,31 +104,21 @@ class Follower:
             if self.on_mismatch == "eager":
                 return run_eagerly(module, args, kwargs)
             raise
-        if self.stepper is None:
-            self.stepper = self._trace(module, args, kwargs)
-        return self.stepper(tensors)
+        if self.step is None:
+            self.step = self._trace(module, args, kwargs)
+        return self.step(tensors)
 
     def _trace(
         self, module: PlannedModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Stepper:
-        from pebble.tracing import capture
-        from pebble.tracing.accumulation import accumulated
-        from pebble.tracing.chunked_loss import chunk_loss
-
-        captured = capture(
-            unplanned(module), args, dict(kwargs), loss=self.loss, loss_only=self.loss_only
-        )
-        if self.chunks:
-            captured = chunk_loss(captured, self.chunks)
-        if self.accumulates:
-            captured = accumulated(captured)
+    ) -> PlannedStep:
+        captured = self.form.capture(unplanned(module), args, dict(kwargs))
         if captured.graph.fingerprint != self.fingerprint:
             raise PlanMismatch(
                 f"This {type(module).__name__} was saved with a plan, but computes another graph "
                 "here (another version of torch or of the model's code?). Plan it again with "
                 "pebble.optimize."
             )
-        return Stepper(captured, self.schedule)
+        return PlannedStep(captured, self.schedule)
 
 
 class PlannedModule(nn.Module):

@@ -11,7 +11,8 @@ import torch
 from torch import fx
 
 from pebble.tracing.call_writer import CallWriter
-from pebble.tracing.loss_region import MEAN, SAME_ROWS, SUM, Exit, Region, no_chunks
+from pebble.tracing.loss_region import MEAN, SUM, Exit, Region, no_chunks
+from pebble.tracing.row_forms import SAME_ROWS
 from pebble.tracing.token_rows import TokenRows
 from pebble.tracing.torch_private.operators import LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD
 
@@ -146,19 +147,20 @@ class LossFission:
         parts: list[fx.Node],
     ) -> None:
         """One chunk's share: rows are put side by side, everything else is summed up."""
-        kind, args = self.region.exits[node], node.args
+        kind = self.region.exits[node]
+        args: Any = node.args
         known = parts.pop() if parts and kind is not Exit.ROWS else None
         if kind is Exit.BIAS:
-            result = self.call(aten.sum.dim_IntList, made[args[0]], [0], *args[2:], **node.kwargs)  # type: ignore[index]
+            result = self.call(aten.sum.dim_IntList, made[args[0]], [0], *args[2:], **node.kwargs)
             if known is not None:
                 result = self.call(aten.add.Tensor, known, result)
         else:
             if kind is Exit.ROWS:
-                pair = (made[args[0]], self._hoist(args[1]))  # type: ignore[index, arg-type]
+                pair = (made[args[0]], self._hoist(args[1]))
             elif kind is Exit.WEIGHT:
-                pair = (made[args[0]], self.tokens.chunk(self._hoist(args[1]), a, b))  # type: ignore[index]
+                pair = (made[args[0]], self.tokens.chunk(self._hoist(args[1]), a, b))
             else:
-                pair = (self.tokens.turned_chunk(self._hoist(args[0]), a, b), made[args[1]])  # type: ignore[index]
+                pair = (self.tokens.turned_chunk(self._hoist(args[0]), a, b), made[args[1]])
             if known is None:
                 result = self.call(aten.mm.default, *pair)
             else:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
 
 from pebble.errors import InvalidArgument
+from pebble.tracing.captured import Captured
 from pebble.tracing.row_forms import (
     SAME_ROWS,
     TURNS,
@@ -32,9 +33,6 @@ from pebble.tracing.torch_private.operators import (
     LOG_SOFTMAX_BACKWARD,
     TO_COPY,
 )
-
-if TYPE_CHECKING:
-    from pebble.tracing.captured import Captured
 
 aten = torch.ops.aten
 
