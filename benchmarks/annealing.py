@@ -24,9 +24,9 @@ import numpy as np
 from generators import layered
 
 from pebble.graph import Graph
+from pebble.plan.report import table
 from pebble.problem import Problem
 from pebble.referee import simulate
-from pebble.report import table
 from pebble.schedule import Schedule
 
 RESULTS = Path(__file__).parent / "results" / "annealing.json"
@@ -40,7 +40,9 @@ def step_of(ops: int) -> Graph:
 
 def measure(ops: int, trials: int) -> dict[str, Any]:
     """Speed and memory of one cooling run."""
-    from pebble.solvers._cooling import Cooling, board_of, cool, net_of
+    from pebble.solvers.annealing.boards import board_of, net_of
+    from pebble.solvers.annealing.cooling import cool
+    from pebble.solvers.annealing.runs import Cooling
 
     graph = step_of(ops)
     order = tuple(range(len(graph.ops)))

@@ -29,13 +29,13 @@ from models import UNet, WithLoss
 from torch import nn
 
 import pebble
-from pebble.allocator import trace_memory
-from pebble.pipeline import least_budget
-from pebble.report import gigabytes, table
+from pebble.measure.allocator import trace_memory
+from pebble.measure.step import Step, trace_step
+from pebble.plan.optimization import least_budget
+from pebble.plan.report import gigabytes, table
 from pebble.runtime import build
 from pebble.runtime.bench import loss_of
 from pebble.schedule import Schedule
-from pebble.step import Step, trace_step
 
 RESULTS = Path(__file__).parent / "results" / "batch_size.json"
 MAX_OVERHEAD = 0.35

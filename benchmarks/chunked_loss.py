@@ -28,15 +28,15 @@ from typing import Any
 import torch
 
 from pebble.errors import InfeasibleBudget
-from pebble.pipeline import plan_step, unplanned
-from pebble.plan import Plan
+from pebble.finetune.named_models import build_shape
+from pebble.measure.step import Step, trace_step
+from pebble.plan.optimization import plan_step, unplanned
+from pebble.plan.plan import Plan
+from pebble.plan.report import gigabytes, table
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
-from pebble.report import gigabytes, table
 from pebble.schedule import Schedule
-from pebble.shapes import build_shape
 from pebble.solver import solve
-from pebble.step import Step, trace_step
 from pebble.tracing.chunked_loss import suggest_chunks
 
 SHAPES = ("smollm-135m", "qwen2.5-1.5b")

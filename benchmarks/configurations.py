@@ -26,7 +26,7 @@ class Configuration:
     Attributes
     ----------
     config : mapping
-        The content of a ``config.json``, or empty for a name of `pebble.shapes.SHAPES`.
+        The content of a ``config.json``, or empty for a name of `pebble.finetune.named_models.SHAPES`.
     batch, length : int
         Sequences (or images) and tokens of each.
     dtype : str
@@ -154,7 +154,7 @@ LAYERED: Mapping[str, Configuration] = {
 
 def build(name: str) -> tuple[nn.Module, Inputs]:
     """A model in training mode on fake tensors, and the inputs of its step."""
-    from pebble.shapes import build_shape
+    from pebble.finetune.named_models import build_shape
 
     found = {**CONFIGURATIONS, **LAYERED}[name]
     shape: Any = {"dtype": found.dtype, "batch_size": found.batch, "seq_len": found.length}

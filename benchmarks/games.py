@@ -41,9 +41,9 @@ from pebble.games import (
     play,
     read_bench,
 )
-from pebble.games.families import random_dag
+from pebble.games.constructions.cones import cone_strategy, order_targets
 from pebble.games.formulas import line_moves, reversible_moves
-from pebble.games.heuristics import cone_strategy, order_targets
+from pebble.games.literature.families import random_dag
 
 RESULTS = Path(__file__).parent / "results" / "games.json"
 Row = dict[str, Any]

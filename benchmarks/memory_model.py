@@ -27,13 +27,13 @@ import torch
 from models import ZOO
 from torch import nn
 
-from pebble.allocator import trace_memory
-from pebble.estimating import Estimate, estimate
-from pebble.report import gigabytes, table
+from pebble.finetune.estimates import Estimate, estimate
+from pebble.finetune.named_models import add_adapters
+from pebble.measure.allocator import trace_memory
+from pebble.plan.report import gigabytes, table
 from pebble.runtime import build
 from pebble.runtime.validation import RUNNABLE_OPTIMIZERS
 from pebble.schedule import Schedule
-from pebble.shapes import add_adapters
 from pebble.tracing import Captured, capture
 from pebble.tracing.accumulation import accumulated
 

@@ -37,16 +37,16 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.utils.flop_counter import FlopCounterMode
 
-from pebble.allocator import trace_memory
 from pebble.errors import InfeasibleBudget
-from pebble.flops import work_of
-from pebble.pipeline import plan_step
+from pebble.measure.allocator import trace_memory
+from pebble.measure.flops import work_of
+from pebble.measure.step import Step, trace_step
+from pebble.plan.optimization import plan_step
+from pebble.plan.report import table
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
-from pebble.report import table
 from pebble.schedule import Schedule
 from pebble.solver import solve
-from pebble.step import Step, trace_step
 
 RATIOS = tuple(k / 10 for k in range(10))
 TORCH_SOLVERS = ("dp", "ilp")
@@ -76,7 +76,7 @@ def _convolution_backward(grad: Any, x: Any, w: Any, *args: Any, **kwargs: Any) 
 
 
 # What torch's counter of eager mode lacks (the CPU's flash attention) or overcounts (grouped
-# convolutions); the graphs are counted by the same formulas, in pebble.flops.
+# convolutions); the graphs are counted by the same formulas, in pebble.measure.flops.
 EAGER_FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pebble.report import gigabytes
+from pebble.plan.report import gigabytes
 
 HERE = Path(__file__).parent
 

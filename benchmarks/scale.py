@@ -50,9 +50,9 @@ from typing import Any
 from configurations import CONFIGURATIONS, LAYERED
 
 from pebble.graph import Graph, Phase
+from pebble.plan.report import table
 from pebble.problem import Problem
 from pebble.referee import simulate
-from pebble.report import table
 from pebble.schedule import Schedule
 from pebble.solver import Progress, solve
 
@@ -77,7 +77,7 @@ def capture(name: str, path: Path, outputs: str) -> dict[str, Any]:
     """Write the joint graph of a model to `path`; returns what capturing took."""
     from configurations import build
 
-    from pebble.step import trace_step
+    from pebble.measure.step import trace_step
 
     began = time.perf_counter()
     model, inputs = build(name)

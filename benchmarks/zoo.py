@@ -25,12 +25,12 @@ import torch
 from models import ZOO
 
 from pebble.errors import InfeasibleBudget
-from pebble.pipeline import least_budget, plan_step
+from pebble.measure.step import Step, trace_step
+from pebble.plan.optimization import least_budget, plan_step
+from pebble.plan.report import gigabytes
 from pebble.problem import Problem
-from pebble.report import gigabytes
 from pebble.schedule import Schedule
 from pebble.solver import solve
-from pebble.step import Step, trace_step
 
 SOLVERS = ("greedy", "sqrt", "auto")
 RESULTS = Path(__file__).parent / "results" / "zoo.json"

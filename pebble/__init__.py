@@ -5,7 +5,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pebble._version import __version__
-from pebble.batching import BatchSizes, max_batch_size
 from pebble.errors import (
     CaptureError,
     GraphError,
@@ -18,20 +17,21 @@ from pebble.errors import (
     PlanMismatch,
     UnknownSolver,
 )
+from pebble.finetune.batch_sizes import BatchSizes, max_batch_size
 from pebble.graph import Graph, Op, Value
-from pebble.pipeline import optimize
-from pebble.plan import Plan, load_plan
+from pebble.plan.optimization import optimize
+from pebble.plan.plan import Plan, load_plan
+from pebble.plan.sweeps import Sweep, sweep
 from pebble.problem import Objective, Problem
 from pebble.referee import Trace, simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Result, Status, register, solve, solver_names
-from pebble.sweeping import Sweep, sweep
 
 if TYPE_CHECKING:
-    from pebble.estimating import Estimate, estimate
-    from pebble.fitting import Fit, fit
-    from pebble.recipes import Recipe, Recommendation
-    from pebble.recommending import recommend
+    from pebble.finetune.card_fit import Fit, fit
+    from pebble.finetune.estimates import Estimate, estimate
+    from pebble.finetune.recipes import Recipe, Recommendation
+    from pebble.finetune.recommendations import recommend
 
 __all__ = [
     "Answer",
@@ -79,13 +79,13 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Their rooms import torch, which takes longer than everything here together.
 _LATE = {
-    "Estimate": "estimating",
-    "Fit": "fitting",
-    "Recipe": "recipes",
-    "Recommendation": "recipes",
-    "estimate": "estimating",
-    "fit": "fitting",
-    "recommend": "recommending",
+    "Estimate": "finetune.estimates",
+    "Fit": "finetune.card_fit",
+    "Recipe": "finetune.recipes",
+    "Recommendation": "finetune.recipes",
+    "estimate": "finetune.estimates",
+    "fit": "finetune.card_fit",
+    "recommend": "finetune.recommendations",
 }
 
 

@@ -21,7 +21,7 @@ class Card:
     memory_gb : float
         As it is sold, 10**9 bytes (the true size is a few per cent larger).
     device : str
-        Its name among `pebble.costs.DEVICES`.
+        Its name among `pebble.measure.costs.DEVICES`.
     """
 
     title: str

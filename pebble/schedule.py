@@ -73,7 +73,7 @@ class Schedule:
 
     def to_strategy(self, graph: Graph) -> tuple[Any, ...]:
         """The schedule as moves of the weighted black game (`pebble.games.play` plays them)."""
-        from pebble.games.bridge import strategy_of_schedule
+        from pebble.games.training.bridge import strategy_of_schedule
 
         return strategy_of_schedule(graph, self)
 

@@ -12,11 +12,12 @@ from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Progress, register
-from pebble.solvers.candidates import best_of
-from pebble.solvers.cuts import BoolArray, Choice, MemoryPrice
-from pebble.solvers.evicting import EvictingRun
-from pebble.solvers.once import RecomputeOnce, crossing_bytes
-from pebble.solvers.sqrt import choose_borders, crossers
+from pebble.solvers.edits.borders import choose_borders, crossers
+from pebble.solvers.edits.eviction import EvictingRun
+from pebble.solvers.edits.halves import crossing_bytes
+from pebble.solvers.edits.incumbent import best_of
+from pebble.solvers.edits.minimum_cuts import BoolArray, Choice, MemoryPrice
+from pebble.solvers.edits.recompute_once import RecomputeOnce
 
 WORK = 150_000
 """Steps replayed for the first family, which sets its size: about 0.4 s."""
@@ -24,7 +25,10 @@ EVICTING_WORK = 3_000
 """Steps of evicting runs, about 0.1 ms each."""
 
 
-@register("greedy")
+@register(
+    "greedy",
+    summary=("heuristic: prices of memory and evicting runs; never worse with a larger budget"),
+)
 def greedy(
     problem: Problem,
     *,

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 import pebble
-from pebble.allocator import measure_peak
 from pebble.errors import InvalidArgument
-from pebble.microbatches import loss_weights, micro_batches, weighted
+from pebble.finetune.micro_batch_splits import loss_weights, micro_batches, weighted
+from pebble.measure.allocator import measure_peak
+from pebble.measure.workspaces import measure_workspaces
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.runtime import build
@@ -21,7 +22,6 @@ from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.tracing import capture
 from pebble.tracing.accumulation import accumulated
-from pebble.workspace import measure_workspaces
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread")

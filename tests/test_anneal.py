@@ -17,9 +17,11 @@ from pebble.problem import Objective, Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import solve
-from pebble.solvers import _annealing as kernel
-from pebble.solvers import _cooling, _kernels, anneal
-from pebble.solvers._cooling import board_of, net_of
+from pebble.solvers import anneal
+from pebble.solvers.annealing import cooling as _cooling
+from pebble.solvers.annealing.boards import board_of, net_of
+from pebble.solvers.annealing.kernels import board as _kernels
+from pebble.solvers.annealing.kernels import trials as kernel
 
 
 def random_graph(seed: int) -> Graph:

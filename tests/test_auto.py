@@ -15,8 +15,9 @@ from pebble.referee import simulate
 from pebble.schedule import FIXED_ORDER, Schedule
 from pebble.solver import Answer, Progress, Status, solve
 from pebble.solvers import auto
-from pebble.solvers.anneal import Search
-from pebble.solvers.minpeak import minimum_budget, peak_bound
+from pebble.solvers.annealing.search import Search
+from pebble.solvers.bounds.peak import peak_lower_bound
+from pebble.solvers.minpeak import minimum_budget
 
 
 class Builder:
@@ -204,7 +205,7 @@ def test_the_bound_on_the_peak_counts_what_no_order_can_drop() -> None:
     ]
     graph = Graph(ops, [Value(name, size) for name, size in zip("abcd", (5, 7, 2, 1))])
     assert Problem(graph, 0).working_set_bound == 12
-    assert peak_bound(Problem(graph, 0)) == 14  # the draw waits while 'narrow' runs
+    assert peak_lower_bound(Problem(graph, 0)) == 14  # the draw waits while 'narrow' runs
     assert simulate(graph, (0, 1, 2, 3)).peak == 14
 
 

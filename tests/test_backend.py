@@ -12,8 +12,8 @@ from torch import nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch.nn import functional as F
 
-from pebble.allocator import measure_peak
 from pebble.errors import InfeasibleBudget, InvalidArgument, UnknownSolver
+from pebble.measure.allocator import measure_peak
 from pebble.tracing import capture
 
 

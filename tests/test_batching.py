@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 import pebble
-from pebble.batching import keep_all_peak
-from pebble.comparison import first_difference
 from pebble.errors import InfeasibleBudget, InvalidArgument
-from pebble.pipeline import plan_step
-from pebble.rescaling import rescale, tracer_batch
-from pebble.shapes import SHAPES, build_shape
-from pebble.step import trace_step
-from pebble.stretching import Batches
+from pebble.finetune.batch_sizes import keep_all_peak
+from pebble.finetune.named_models import SHAPES, build_shape
+from pebble.finetune.rescaled_traces import rescale, tracer_batch
+from pebble.finetune.steps_by_batch import Batches
+from pebble.measure.step import trace_step
+from pebble.plan.differences import first_difference
+from pebble.plan.optimization import plan_step
 from pebble.tracing.inputs import make_inputs
 
 pytest.importorskip("transformers")

@@ -15,7 +15,8 @@ from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import solve
-from pebble.solvers.persistent import NEVER, Chain, PersistentTable
+from pebble.solvers.chains.persistent_table import NEVER, PersistentTable
+from pebble.solvers.chains.weights import Chain
 
 
 def uniform(length: int) -> Chain:
@@ -177,8 +178,8 @@ def test_a_deep_network_needs_about_the_root_of_its_depth() -> None:
 
 
 def test_blocks_that_are_all_alike_are_found() -> None:
-    from pebble.solvers.blocks import Blocks
-    from pebble.solvers.once import RecomputeOnce
+    from pebble.solvers.chains.blocks import Blocks
+    from pebble.solvers.edits.recompute_once import RecomputeOnce
 
     graph = network(24)
     problem = Problem(graph, 0)
@@ -191,8 +192,8 @@ def test_blocks_that_are_all_alike_are_found() -> None:
 
 
 def test_runs_of_blocks_that_are_alike_are_solved_once() -> None:
-    from pebble.solvers.blocks import Blocks
-    from pebble.solvers.once import RecomputeOnce
+    from pebble.solvers.chains.blocks import Blocks
+    from pebble.solvers.edits.recompute_once import RecomputeOnce
 
     assert PersistentTable(uniform(30), 6).distinct == 30, "one for each length"
     graph = network(40)

@@ -13,10 +13,10 @@ from torch import nn
 
 import pebble
 from pebble.errors import InvalidArgument, PlanMismatch
+from pebble.finetune.named_models import add_adapters
 from pebble.referee import simulate
 from pebble.runtime import build
 from pebble.schedule import Schedule
-from pebble.shapes import add_adapters
 from pebble.tracing import Captured, capture
 from pebble.tracing.chunked_loss import chunk_loss, suggest_chunks
 from pebble.tracing.loss_region import Exit, find_region

@@ -141,6 +141,8 @@ def test_percentages_round_down() -> None:
     assert parse_budget("33.3%", 1000) == 333
     assert parse_budget("100%", 999) == 999
     with pytest.raises(InvalidArgument):
+        parse_budget("0.5", 10)
+    with pytest.raises(InvalidArgument):
         parse_budget("0", 10)
 
 
@@ -148,7 +150,7 @@ def test_fit_prints_checklist_verdicts_and_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("transformers")
-    from pebble.shapes import SHAPES
+    from pebble.finetune.named_models import SHAPES
 
     small = {**SHAPES["gpt2"], "n_embd": 64, "n_layer": 2, "n_head": 2, "vocab_size": 200}
     path = tmp_path / "config.json"

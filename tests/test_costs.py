@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pebble.costs import DEVICES, op_costs, op_flops
 from pebble.errors import InvalidArgument
-from pebble.flops import work_of
+from pebble.measure.costs import DEVICES, op_costs, op_flops
+from pebble.measure.flops import work_of
 from pebble.tracing import Captured, capture
 
 

@@ -60,6 +60,16 @@ CALLS: dict[str, tuple[Callable[[], object], type[PebbleError], str]] = {
         pebble.InvalidArgument,
         "budget_gb is 0; it must be",
     ),
+    "half a byte": (
+        lambda: pebble.optimize(net(), X, budget_bytes=0.5),
+        pebble.InvalidArgument,
+        "budget_bytes is 0.5, less than one byte",
+    ),
+    "half a byte in GB": (
+        lambda: pebble.optimize(net(), X, budget_gb=5e-10),
+        pebble.InvalidArgument,
+        "budget_gb is 5e-10, less than one byte",
+    ),
     "NaN budget": (
         lambda: pebble.optimize(net(), X, budget_gb=float("nan")),
         pebble.InvalidArgument,

@@ -12,15 +12,16 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pebble.allocator import trace_memory
+import pebble
 from pebble.errors import InvalidArgument
-from pebble.estimating import Estimate, estimate
-from pebble.optimizers import OPTIMIZERS
+from pebble.finetune.estimates import Estimate, estimate
+from pebble.finetune.named_models import DTYPES, SHAPES, build_shape
+from pebble.measure.allocator import trace_memory
+from pebble.measure.optimizers import OPTIMIZERS
+from pebble.measure.weights import FORMATS, STATES, stored_bytes, weight_arithmetic
 from pebble.runtime import build
 from pebble.schedule import Schedule
-from pebble.shapes import DTYPES, SHAPES, build_shape
 from pebble.tracing import capture
-from pebble.weights import FORMATS, STATES, stored_bytes, weight_arithmetic
 
 # -- known figures -------------------------------------------------------------------------------
 
@@ -319,3 +320,20 @@ def test_wrong_options_are_said(adapted: tuple[Any, Any, Any], options: dict[str
     model, inputs, captured = adapted
     with pytest.raises(InvalidArgument):
         estimate(model, inputs, captured=captured, **options)
+
+
+def test_an_input_given_twice_counts_once_as_in_a_plan() -> None:
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Embedding(50, 16), nn.Linear(16, 50)
+
+        def forward(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return nn.functional.cross_entropy(self.head(self.embed(ids)), labels)
+
+    ids = torch.randint(0, 50, (128,))
+    twice = {"ids": ids, "labels": ids}
+    plan = pebble.optimize(Tagger(), twice, budget_gb=1, solver="keep_all")
+    captured = capture(Tagger(), (), twice)
+    assert estimate(Tagger(), twice).peak == plan.baseline_peak_bytes
+    assert estimate(Tagger(), captured=captured).peak == plan.baseline_peak_bytes

@@ -15,9 +15,10 @@ from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import FREE_ORDER, Schedule, Scope
 from pebble.solver import Status, solve, solver_names
-from pebble.solvers.crossing import crossing_bound, in_reference_order
-from pebble.solvers.exhaustive import exhaust
-from pebble.solvers.ordering import lean_schedules
+from pebble.solvers.bounds.exhaustive_search import exhaust
+from pebble.solvers.edits.list_schedules import lean_schedules
+from pebble.solvers.integer.moment_programs import crossing_lower_bound
+from pebble.solvers.integer.reference_order import in_reference_order
 
 
 def small_graph(seed: int, most: int = 9) -> Graph:
@@ -144,7 +145,7 @@ def test_the_bound_of_one_moment_is_below_every_schedule(rich: bool) -> None:
         graph = rich_graph(seed) if rich else small_graph(seed, 8)
         for budget in budgets(graph)[:3]:
             problem = Problem(graph, budget)
-            best, bound = cheapest(problem), crossing_bound(problem)
+            best, bound = cheapest(problem), crossing_lower_bound(problem)
             if bound is None:
                 assert best is None, (seed, budget)
             elif best is not None:
@@ -160,13 +161,13 @@ def test_the_bound_in_reference_order_is_that_of_its_own_class() -> None:
         for budget in budgets(graph)[:3]:
             problem = Problem(graph, budget)
             told = in_reference_order(problem)
-            best, bound = cheapest(problem, in_order=True), crossing_bound(told)
+            best, bound = cheapest(problem, in_order=True), crossing_lower_bound(told)
             assert cheapest(told) == best, "the marks keep the order and cost nothing"
             if bound is None:
                 assert best is None
             elif best is not None:
                 assert bound <= best
-                above += bound > (crossing_bound(problem) or 0)
+                above += bound > (crossing_lower_bound(problem) or 0)
     assert above, "never more than in free order"
 
 

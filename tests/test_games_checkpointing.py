@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from pebble.errors import InvalidArgument
-from pebble.games.checkpointing import (
+from pebble.games.formulas import revolve_steps, sqrt_segments, training_chain_placements
+from pebble.games.training.checkpointing import (
     Level,
     adjoint_time,
     binomial_reach,
     mixed_steps,
     read_once_time,
 )
-from pebble.games.formulas import revolve_steps, sqrt_segments, training_chain_placements
 
 DATA = json.loads((Path(__file__).parent / "data" / "checkpointing_values.json").read_text())
 

@@ -17,7 +17,7 @@ from pebble.games import (
     make_game,
     pareto_front,
 )
-from pebble.games.families import random_dag
+from pebble.games.literature.families import random_dag
 from pebble.solver import Status
 
 SEQUENTIAL = [

@@ -32,11 +32,11 @@ from pebble.games import (
     play,
     remove,
 )
-from pebble.games.families import FAMILIES, random_dag, random_layered
-from pebble.games.heuristics import cone_strategy, order_targets
-from pebble.games.nested import TooLong, nested_strategy
-from pebble.games.stopovers import stopover_strategies
-from pebble.games.trimming import tightened, trimmed
+from pebble.games.constructions.cones import cone_strategy, order_targets
+from pebble.games.constructions.nested import TooLong, nested_strategy
+from pebble.games.constructions.stopovers import stopover_strategies
+from pebble.games.constructions.trimming import tightened, trimmed
+from pebble.games.literature.families import FAMILIES, random_dag, random_layered
 from pebble.solver import Status
 
 NOSLIDE, SLIDE = Black(), Black(slide=True)
@@ -177,14 +177,14 @@ def test_two_point_transform() -> None:
 
 
 def test_cut_bound_never_exceeds_the_optimum() -> None:
-    from pebble.games.floors import floor_of_cost
+    from pebble.games.bounds.floors import cost_lower_bound
     from pebble.games.traffic import cut_applies, cut_bound
 
     graph = Board.of(make_graph("matmul:2x2x2"))
     assert cut_applies(RedBlue(), graph)
     assert not cut_applies(RedBlue(), Board.of(make_graph("pyramid:3")))
     for red in (3, 4, 5):
-        bound = floor_of_cost(RedBlue(), graph) + cut_bound(RedBlue(), graph, red)
+        bound = cost_lower_bound(RedBlue(), graph) + cut_bound(RedBlue(), graph, red)
         assert bound <= least_cost(graph, RedBlue(), red).cost
     assert cut_bound(RedBlue(), graph, 3) > 0
     game = RedBlue(recompute=False)
@@ -193,7 +193,7 @@ def test_cut_bound_never_exceeds_the_optimum() -> None:
         board, _ = full.restricted(v for v in range(8) if full.preds[v] or full.succs[v])
         red = 1 + max(map(len, board.preds))
         extra = cut_bound(game, board, red)
-        assert floor_of_cost(game, board) + extra <= least_cost(board, game, red).cost
+        assert cost_lower_bound(game, board) + extra <= least_cost(board, game, red).cost
 
 
 # -- certificates --------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_forged_certificates_are_refused() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 9), st.integers(0, 10_000))
 def test_path_bound_never_exceeds_the_pebbling_number(n: int, seed: int) -> None:
-    from pebble.games.search import search
+    from pebble.games.exact.search import search
 
     board = Board.of(random_dag(n, 0.5, seed=seed))
     for game in (NOSLIDE, SLIDE):

@@ -26,7 +26,7 @@ from pebble.games import (
     pareto_front,
     play,
 )
-from pebble.games.search import search
+from pebble.games.exact.search import search
 from pebble.solver import Status
 
 # -- exhaustive search, written from the rules alone ---------------------------------------------

@@ -32,9 +32,9 @@ from pebble.games import (
     remove,
 )
 from pebble.games.command import add_parser, answer
+from pebble.games.constructions.orders import red_blue_strategy, search_order
+from pebble.games.exact.search import search
 from pebble.games.formulas import line_moves
-from pebble.games.heuristics import red_blue_strategy, search_order
-from pebble.games.search import search
 from pebble.solver import Status
 
 

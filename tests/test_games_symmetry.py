@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pebble.games import Board, RedBlue, least_cost, least_pebbles, make_game, make_graph, play
-from pebble.games import search as search_module
-from pebble.games.downsets import least_spill
-from pebble.games.families import random_dag
-from pebble.games.floors import floor_of_cost
-from pebble.games.symmetry import automorphisms, byte_tables
+from pebble.games.bounds.floors import cost_lower_bound
+from pebble.games.exact import search as search_module
+from pebble.games.exact.downsets import least_spill
+from pebble.games.exact.symmetry import automorphisms, byte_tables
+from pebble.games.literature.families import random_dag
 from pebble.solver import Status
 
 
@@ -51,7 +51,7 @@ def test_groups_of_families(name: str, order: int) -> None:
 
 
 def test_words_are_permuted_by_bytes() -> None:
-    from pebble.games._words import permuted
+    from pebble.games.kernels.words import permuted
 
     board = Board.of(make_graph("matmul:2x2x2"))
     tables, images = byte_tables(board), automorphisms(board)[1:]
@@ -99,11 +99,11 @@ def test_spill_never_exceeds_the_optimum() -> None:
         full = Board.of(random_dag(8, 0.5, seed=seed))
         board, _ = full.restricted(v for v in range(8) if full.preds[v] or full.succs[v])
         red = 1 + max(map(len, board.preds))
-        bound = floor_of_cost(game, board) + least_spill(game, board, red).bound
+        bound = cost_lower_bound(game, board) + least_spill(game, board, red).bound
         cost = least_cost(board, game, red).cost
         assert cost is not None
         assert bound <= cost
-        tight += bound == cost > floor_of_cost(game, board)
+        tight += bound == cost > cost_lower_bound(game, board)
     assert tight >= 3
 
 

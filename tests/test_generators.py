@@ -13,10 +13,10 @@ import pytest
 
 from pebble.errors import InvalidArgument
 from pebble.graph import Phase
+from pebble.plan.sweeps import sweep
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
-from pebble.sweeping import sweep
 
 
 def load() -> ModuleType:

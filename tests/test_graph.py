@@ -8,9 +8,9 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from pebble.comparison import first_difference
 from pebble.errors import GraphError
 from pebble.graph import Graph, Op, Phase, Value
+from pebble.plan.differences import first_difference
 
 
 def small() -> Graph:

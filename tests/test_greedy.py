@@ -14,11 +14,12 @@ from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import solve
-from pebble.solvers.cuts import MemoryPrice
-from pebble.solvers.evicting import EvictingRun
-from pebble.solvers.once import RecomputeOnce, crossing_bytes, split_of
-from pebble.solvers.sqrt import choose_borders
-from pebble.solvers.trimming import trimmed
+from pebble.solvers.edits.borders import choose_borders
+from pebble.solvers.edits.eviction import EvictingRun
+from pebble.solvers.edits.halves import crossing_bytes, split_of
+from pebble.solvers.edits.minimum_cuts import MemoryPrice
+from pebble.solvers.edits.recompute_once import RecomputeOnce
+from pebble.solvers.edits.surplus import trimmed
 
 
 def net(layers: int, rng: random.Random) -> Graph:

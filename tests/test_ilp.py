@@ -19,7 +19,7 @@ from pebble.referee import Trace, simulate
 from pebble.schedule import FIXED_ORDER, Schedule
 from pebble.solver import Answer, Status, solve
 from pebble.solvers import ilp
-from pebble.solvers.stages import StageModel
+from pebble.solvers.integer.stage_model import StageModel
 
 
 def random_graph(rng: random.Random, n: int) -> Graph:
@@ -204,7 +204,9 @@ def test_a_start_just_above_the_optimum_does_not_pass_for_it(
 ) -> None:
     """A rung of the ladder of cost limits that promised too much would end the search there."""
     monkeypatch.setattr(ilp, "get_solver", lambda name: (name, nothing))
-    monkeypatch.setattr(ilp, "crossing_bound", lambda problem, **options: problem.graph.total_cost)
+    monkeypatch.setattr(
+        ilp, "crossing_lower_bound", lambda problem, **options: problem.graph.total_cost
+    )
     graph = random_graph(random.Random(seed), 6)
     graph = Graph([replace(op, cost=20 + 7 * op.cost) for op in graph.ops], graph.values)
     peak = simulate(graph, range(6)).peak

@@ -13,11 +13,11 @@ from torch import nn
 
 import pebble
 from pebble.errors import InfeasibleBudget, InvalidArgument
+from pebble.measure.step import Step, trace_step
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solvers.minpeak import minimum_budget
-from pebble.step import Step, trace_step
 
 TOKENS = torch.arange(96).reshape(2, 48) % 50
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pebble.allocator import trace_memory
 from pebble.errors import InvalidArgument
-from pebble.memory import step_memory
-from pebble.optimizers import Weight, optimizer_memory
+from pebble.measure.allocator import trace_memory
+from pebble.measure.memory import step_memory
+from pebble.measure.optimizers import Weight, optimizer_memory
 from pebble.tracing import Captured, capture
 
 OPTIMIZERS = {

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import pebble
-from pebble.plan import Plan
+from pebble.plan.plan import Plan
 
 
 class Net(nn.Module):
@@ -187,7 +187,7 @@ def test_a_sweep_never_inverts() -> None:
 def test_plots_return_their_axes(plan: Plan) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
-    from pebble.plotting import plot_memory
+    from pebble.plan.plots import plot_memory
 
     ax = plot_memory(plan)
     low, high = ax.get_ylim()
@@ -222,3 +222,52 @@ def test_an_input_given_twice_counts_once_also_after_a_file(tmp_path: Path) -> N
         model = Tagger()
         plan.apply(model)
         assert plan.validate(model, twice).exact
+
+
+class Two(nn.Module):
+    """Two outputs, of which the second is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(32, 16), nn.Sequential(nn.Linear(32, 64), nn.Tanh())
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.first(x), self.second(x)
+
+
+def second_squared(outputs: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    return outputs[1].square().mean()
+
+
+def test_a_loaded_plan_asks_for_its_loss_by_name_and_is_the_same_with_it(tmp_path: Path) -> None:
+    x = torch.randn(64, 32)
+    plan = pebble.optimize(Two(), x, budget_gb=1, loss=second_squared, solver="keep_all")
+    plan.save(tmp_path / "plan.json")
+    loaded = pebble.load_plan(tmp_path / "plan.json")
+    for call in (loaded.apply, loaded.validate):
+        with pytest.raises(pebble.InvalidArgument, match="pass loss=second_squared"):
+            call(Two())
+    planned = loaded.apply(Two(), loss=second_squared)
+    second_squared(planned(x)).backward()
+    report = loaded.validate(Two(), x, loss=second_squared)
+    assert report.ok
+    assert report.predicted_peak_bytes == plan.peak_bytes
+    # A plan that is still at hand remembers its loss, for another model of the shape, too.
+    second_squared(plan.apply(Two())(x)).backward()
+
+
+def test_a_loaded_plan_keeps_its_peak_where_the_loss_reads_one_output(tmp_path: Path) -> None:
+    x, net = torch.randn(64, 32), nn.Sequential(nn.Linear(32, 64), nn.Tanh())
+    plan = pebble.optimize(net, x, budget_gb=1, loss=lambda y: y.exp().mean(), solver="keep_all")
+    plan.save(tmp_path / "plan.json")
+    loaded = pebble.load_plan(tmp_path / "plan.json")
+    with pytest.raises(pebble.InvalidArgument, match="lambda"):
+        loaded.validate(net, x)
+    report = loaded.validate(net, x, loss=lambda y: y.exp().mean())
+    assert report.predicted_peak_bytes == plan.peak_bytes == report.measured_peak_bytes
+
+
+def test_a_plan_without_a_loss_takes_none() -> None:
+    plan = pebble.optimize(*made(), budget_gb=1, solver="keep_all")
+    with pytest.raises(pebble.InvalidArgument, match="without loss="):
+        plan.apply(made()[0], loss=second_squared)

@@ -13,7 +13,7 @@ from pebble.problem import Objective, Problem
 from pebble.referee import simulate
 from pebble.schedule import FREE_ORDER, Schedule
 from pebble.solver import Status, solve
-from pebble.solvers.bounding import cost_bound
+from pebble.solvers.bounds.moment_cuts import cost_lower_bound
 
 
 def small_graph(seed: int) -> Graph:
@@ -77,7 +77,7 @@ def test_the_bound_is_never_above_the_optimum_of_any_order(seed: int) -> None:
     peak = simulate(graph, Schedule.keep_all(graph)).peak
     for budget in range(Problem(graph, 0).working_set_bound, peak + 1):
         problem = Problem(graph, budget)
-        bound, optimum = cost_bound(problem), least_cost(problem)
+        bound, optimum = cost_lower_bound(problem), least_cost(problem)
         if bound is None:
             assert optimum is None
         elif optimum is not None:
@@ -135,7 +135,7 @@ def test_what_cannot_fit_is_proved() -> None:
     )  # fmt: skip
     peak = simulate(once, Schedule.keep_all(once)).peak
     # ops that run once leave nothing to the solver; the bound says so by itself
-    assert cost_bound(Problem(once, peak // 2)) is None
+    assert cost_lower_bound(Problem(once, peak // 2)) is None
     values = [Value(v.name, v.size) for v in graph.values]
     ops = [Op(o.name, o.cost, o.inputs, o.outputs, phase=o.phase,
               recomputable=not o.name.startswith("wide")) for o in graph.ops]  # fmt: skip

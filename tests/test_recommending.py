@@ -13,12 +13,11 @@ from torch import nn
 import pebble
 from pebble.cards import CARDS, card_for
 from pebble.errors import InfeasibleBudget, InvalidArgument
-from pebble.fitting import Fit, fit
-from pebble.recipes import Recommendation
-from pebble.recommending import recommend
-from pebble.shapes import SHAPES, build_shape
-from pebble.step import trace_step
-from pebble.variants import (
+from pebble.finetune.card_fit import Fit, fit
+from pebble.finetune.named_models import SHAPES, build_shape
+from pebble.finetune.recipes import Recommendation
+from pebble.finetune.recommendations import recommend
+from pebble.finetune.variants import (
     frozen_linears,
     seconds_to_step,
     with_accumulation,
@@ -26,7 +25,8 @@ from pebble.variants import (
     with_optimizer,
     with_quantised,
 )
-from pebble.weights import stored_bytes
+from pebble.measure.step import trace_step
+from pebble.measure.weights import stored_bytes
 
 pytest.importorskip("transformers")
 LENGTH = 48

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 import pebble
-from pebble.pipeline import plan_step
+from pebble.plan.optimization import plan_step
 
 
 def segformer() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:

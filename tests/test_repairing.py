@@ -11,8 +11,8 @@ from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import get_solver
-from pebble.solvers.filling import filled
-from pebble.solvers.repairing import Repair
+from pebble.solvers.edits.repair import Repair
+from pebble.solvers.edits.retention import filled
 
 SEEDS = range(12)
 

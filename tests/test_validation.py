@@ -13,9 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pebble.allocator import measure_peak, trace_memory
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
+from pebble.measure.allocator import measure_peak, trace_memory
+from pebble.measure.workspaces import measure_workspaces
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.runtime.validation import ValidationOptions, validate
@@ -23,7 +24,6 @@ from pebble.runtime.validation_report import Validation
 from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.tracing import Captured, capture
-from pebble.workspace import measure_workspaces
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

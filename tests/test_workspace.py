@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pebble.allocator import trace_memory
+from pebble.measure.allocator import trace_memory
+from pebble.measure.sampling import Sampler, distinct_calls
+from pebble.measure.workspaces import measure_workspaces
 from pebble.referee import simulate
 from pebble.runtime.boxed_code import compile_boxed
 from pebble.runtime.split_graphs import split
-from pebble.sampling import Sampler, distinct_calls
 from pebble.schedule import Schedule
 from pebble.tracing import Captured, capture
-from pebble.workspace import measure_workspaces
 
 
 class Function(nn.Module):

@@ -7,30 +7,22 @@ A *game* is a rule object, a *strategy* a tuple of moves, and `play` the judge o
 5
 """
 
+from pebble.games.answers import Found
 from pebble.games.board import Board
-from pebble.games.bounds import PathCertificate, certify, check_certificate
-from pebble.games.bridge import (
-    Training,
-    schedule_of_strategy,
-    strategy_of_schedule,
-    training_board,
-    training_game,
-)
-from pebble.games.exploring import Found
-from pebble.games.families import FAMILIES, graph_of_edges
+from pebble.games.bounds.certificates import PathCertificate, certify, check_certificate
+from pebble.games.constructions.lines import bennett_strategy, knill_strategy
 from pebble.games.frames import frames
-from pebble.games.inplace import InPlace
-from pebble.games.lines import bennett_strategy, knill_strategy
+from pebble.games.literature.families import FAMILIES, graph_of_edges
+from pebble.games.literature.named_graphs import make_graph
+from pebble.games.literature.netlist import parse_bench, read_bench
 from pebble.games.moves import Act, Move, Step, Strategy, place, remove
 from pebble.games.naming import GAMES, make_game
-from pebble.games.netlist import parse_bench, read_bench
-from pebble.games.offload import OffloadTrace, offload_of_strategy, simulate_offload
 from pebble.games.playing import Play, play
 from pebble.games.position import Game, SequentialGame
-from pebble.games.reading import make_graph
 from pebble.games.rules import (
     Black,
     BlackWhite,
+    InPlace,
     ParallelBlack,
     ParallelReversible,
     RedBlue,
@@ -44,6 +36,14 @@ from pebble.games.solving import (
     least_pebbles,
     pareto_front,
 )
+from pebble.games.training.bridge import (
+    Training,
+    schedule_of_strategy,
+    strategy_of_schedule,
+    training_board,
+    training_game,
+)
+from pebble.games.training.offload import OffloadTrace, offload_of_strategy, simulate_offload
 
 __all__ = [
     "ENGINES",

@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
+from pebble.games.arena import Arena
 from pebble.games.board import Board
-from pebble.games.inplace import InPlace
-from pebble.games.moves import Move, Step
 from pebble.games.playing import Play, play
 from pebble.games.position import Game
-from pebble.games.rules import Black, Reversible
 from pebble.solver import Status
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an engine says about one number of pebbles.
+
+    Attributes
+    ----------
+    strategy : tuple of Move or Step, or None
+    bound : int
+        Proved least cost with these pebbles (0 where the search only asked for existence).
+    infeasible : bool
+        Proved: no strategy (within the horizon, if there is one).
+    complete : bool
+        Whether the engine finished: with a strategy and a claim that its cost is the least, or
+        with a proof that there is none.
+    states : int
+        Configurations seen.
+    horizon : int or None
+        Most moves of the strategies that the claim speaks of; None: any number.
+    """
+
+    strategy: tuple[Any, ...] | None
+    bound: int = 0
+    infeasible: bool = False
+    complete: bool = False
+    states: int = 0
+    horizon: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,79 +116,47 @@ class GameResult:
         )
 
 
-@dataclass(frozen=True)
-class Arena:
-    """A board cut down to what a game needs (no free inputs), and the way back."""
-
-    judged: Game
-    full: Board
-    game: Game
-    board: Board
-    kept: tuple[int, ...]
-
-    @classmethod
-    def of(cls, game: Game, graph: Any, targets: Iterable[int | str] | None) -> Arena:
-        full = Board.of(graph, targets)
-        nodes = set(full.ancestors(full.targets))
-        if isinstance(game, InPlace):
-            # a gate that no target needs could give back what was overwritten: not proved useless
-            nodes = set(range(len(full)))
-        judged = game
-        if isinstance(game, (Black, Reversible)) and game.free_inputs:
-            nodes -= set(full.sources)
-            game = replace(game, free_inputs=False)
-        board, kept = full.restricted(nodes)
-        return cls(judged, full, game, board, kept)
-
-    def back(self, strategy: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The same moves, with the nodes of the full board."""
-        at = self.kept
-        moves: list[Any] = []
-        for move in strategy:
-            if isinstance(move, Step):
-                steps = (tuple(at[v] for v in nodes) for nodes in move)
-                moves.append(Step(*steps))
-            else:
-                source = at[move.source] if move.source >= 0 else -1
-                moves.append(Move(move.act, at[move.node], source))
-        return tuple(moves)
-
-
 def judged(
     arena: Arena,
     objective: str,
     engine: str,
-    strategy: tuple[Any, ...] | None,
-    bound: int,
+    found: Found,
     began: float,
     *,
-    horizon: int | None,
-    states: int,
-    message: str,
-    infeasible: bool = False,
+    message: str = "",
     room: int | None = None,
 ) -> GameResult:
-    """The answer to a question: the strategy is played on the full board, the status derived."""
-    trace, game = None, arena.judged
+    """The answer to a question: the strategy is played on the full board, the status derived.
+
+    Parameters
+    ----------
+    found : Found
+        What was found on the board of the arena; its bound is on the objective.
+    began : float
+        Value of ``time.monotonic()`` when the question was asked.
+    room : int, optional
+        The most pebbles that the question allows.
+    """
+    strategy, trace = found.strategy, None
     if strategy is not None:
         strategy = arena.back(strategy)
-        trace = play(game, arena.full, strategy, pebbles=room)
+        trace = play(arena.judged, arena.full, strategy, pebbles=room)
     if trace is None:
-        status = Status.INFEASIBLE if infeasible else Status.NOT_FOUND
+        status = Status.INFEASIBLE if found.infeasible else Status.NOT_FOUND
     else:
         value = trace.peak if objective == "pebbles" else trace.cost
-        status = Status.OPTIMAL if value <= bound else Status.FEASIBLE
+        status = Status.OPTIMAL if value <= found.bound else Status.FEASIBLE
     return GameResult(
-        game=game,
+        game=arena.judged,
         board=arena.full,
         objective=objective,
         engine=engine,
         status=status,
         strategy=strategy,
         trace=trace,
-        lower_bound=bound,
-        horizon=horizon,
-        states=states,
+        lower_bound=found.bound,
+        horizon=found.horizon,
+        states=found.states,
         runtime=time.monotonic() - began,
         message=message,
     )

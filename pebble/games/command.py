@@ -12,11 +12,11 @@ import sys
 from typing import Any
 
 from pebble.errors import InvalidArgument
-from pebble.games.families import FAMILIES
 from pebble.games.frames import LEGEND, frames
+from pebble.games.literature.families import FAMILIES
+from pebble.games.literature.named_graphs import make_graph
 from pebble.games.moves import Step
 from pebble.games.naming import GAMES, make_game
-from pebble.games.reading import make_graph
 from pebble.games.solving import ENGINES, GameResult, least_cost, least_pebbles, pareto_front
 
 SOLVED, NOT_SOLVED = 0, 1

@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from pebble.errors import UnknownSolver
+from pebble.games.answers import Found
 from pebble.games.board import Board
-from pebble.games.downsets import search_orders
-from pebble.games.exploring import LIMIT, Found
+from pebble.games.exact.downsets import search_orders
+from pebble.games.exact.exploration import LIMIT
+from pebble.games.exact.search import search
 from pebble.games.position import Game
 from pebble.games.rules import Black
-from pebble.games.search import search
 
 Engine = Callable[..., Found]
 
@@ -36,14 +37,14 @@ def search_engine(
 
 def cpsat_engine(game: Game, board: Board, pebbles: int, **options: Any) -> Found:
     """OR-Tools' CP-SAT on a model indexed by steps: exact within its horizon."""
-    from pebble.games.stepwise import solve_steps
+    from pebble.games.exact.stepwise import solve_steps
 
     return solve_steps(game, board, pebbles, **options)
 
 
 def heuristic_engine(game: Game, board: Board, pebbles: int, **options: Any) -> Found:
     """Constructions and local search, for boards beyond the exact engines."""
-    from pebble.games.heuristics import construct
+    from pebble.games.constructions.heuristics import construct
 
     return construct(game, board, pebbles, **options)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pebble.games.board import Board
-from pebble.games.playing import take_step
 from pebble.games.position import BLACK, EMPTY, FREE, GHOST, WHITE, Game, Position, SequentialGame
 from pebble.games.rules import RedBlue
+from pebble.games.rules.parallel import take_step
 
 SIGNS = {EMPTY: ".", BLACK: "#", WHITE: "o", GHOST: "~", FREE: "+"}
 LEGEND = {

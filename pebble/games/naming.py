@@ -6,11 +6,11 @@ from dataclasses import fields
 from typing import Any
 
 from pebble.errors import InvalidArgument
-from pebble.games.inplace import InPlace
 from pebble.games.position import Game, SequentialGame
 from pebble.games.rules import (
     Black,
     BlackWhite,
+    InPlace,
     ParallelBlack,
     ParallelReversible,
     RedBlue,

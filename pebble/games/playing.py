@@ -11,8 +11,8 @@ import numpy as np
 from pebble.errors import IllegalMove
 from pebble.games.board import Board
 from pebble.games.moves import Move, Step
-from pebble.games.position import BLACK, EMPTY, Broken, Game, Position, SequentialGame
-from pebble.games.rules import ParallelBlack, ParallelReversible
+from pebble.games.position import Broken, Game, Position, SequentialGame
+from pebble.games.rules.parallel import take_step
 from pebble.graph import IntArray
 
 
@@ -156,36 +156,3 @@ def _play_steps(
             raise _illegal(number, step, position.board, str(broken)) from None
         counts.append(position.used)
     return counts
-
-
-def take_step(game: Game, position: Position, step: Any) -> None:
-    """Change a position by one step of a parallel game; raises `Broken` if a rule forbids it."""
-    if not isinstance(step, Step):
-        raise Broken(f"the game {str(game)!r} is played in steps that place and remove sets")
-    on, n = position.on, len(position.board)
-    changed = (*step.place, *step.remove)
-    for v in changed:
-        if not 0 <= v < n:
-            raise Broken(f"there is no node {v}; the board has {n}")
-    if len(set(changed)) != len(changed):
-        raise Broken("a node occurs twice in one step")
-    for v in step.place:
-        if on[v] != EMPTY:
-            raise Broken(f"{position.name(v)} already carries a pebble")
-        position.require_preds(v, "placing")
-    for v in step.remove:
-        if on[v] != BLACK:
-            raise Broken(f"{position.name(v)} carries no such pebble")
-        if isinstance(game, ParallelReversible):
-            position.require_preds(v, "removing")
-    for v in step.place:
-        on[v], position.seen[v] = BLACK, 1
-    for v in step.remove:
-        on[v] = EMPTY
-    if isinstance(game, ParallelReversible):
-        for v in changed:
-            position.require_preds(v, "toggling (its predecessors must still be there after it)")
-    position.used += sum(position.sizes[v] for v in step.place)
-    position.used -= sum(position.sizes[v] for v in step.remove)
-    position.placements += len(step.place)
-    position.cost += position.used if isinstance(game, ParallelBlack) else 1

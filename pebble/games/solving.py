@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from pebble.errors import InvalidArgument
-from pebble.games.answers import Arena, GameResult, judged
+from pebble.games.answers import GameResult, judged
+from pebble.games.arena import Arena
 from pebble.games.board import Board
-from pebble.games.downsets import least_spill, search_orders
-from pebble.games.engines import ENGINES, Engine, heuristic_engine, pick
-from pebble.games.exploring import LIMIT, Found
-from pebble.games.floors import floor_of_cost, floor_of_pebbles
-from pebble.games.playing import play
+from pebble.games.bounds.floors import cost_lower_bound
+from pebble.games.engines import ENGINES, Engine, pick
+from pebble.games.exact.downsets import least_spill
+from pebble.games.exact.exploration import LIMIT
+from pebble.games.hunt import ANY, Hunt, constructed, everything, polished
 from pebble.games.position import Game
 from pebble.games.rules import Black, RedBlue
-from pebble.games.search import search
+from pebble.games.traffic import cut_applies, cut_bound
 
 __all__ = ["ENGINES", "GameResult", "least_cost", "least_pebbles", "pareto_front"]
 
-_ANY = 1 << 62
-_POLISH = 100_000
 _SEARCHABLE = 32
 
 
@@ -76,23 +76,20 @@ def least_pebbles(
     game, board = arena.game, arena.board
     name, run = pick(engine, game, board)
     deadline = began + time_limit * (0.6 if name == "search" else 1.0)
-    hunt = _Hunt(run, game, board, {"horizon": horizon, "seed": seed})
+    hunt = Hunt(run, game, board, {"horizon": horizon, "seed": seed})
     if name == "search" and isinstance(game, Black) and not game.recompute:
         hunt.start_from_orders(deadline)
     hunt.climb(deadline)
     message = ""
     if hunt.low < hunt.high:
         if name in ("search", "heuristic") and hunt.best is None:
-            hunt.keep(_constructed(game, board, _ANY, began + time_limit * 0.8, seed))
+            hunt.keep(constructed(game, board, ANY, began + time_limit * 0.8, seed))
         if name == "search":
             message = "the time or the memory for the search ran out"
             hunt.descend(began + time_limit)
     elif name == "search" and hunt.best is not None and not game.parallel:
-        hunt.best = _polished(game, board, hunt.high, hunt.best, began + time_limit)
-    return judged(
-        arena, "pebbles", name, hunt.best, hunt.low, began,
-        horizon=hunt.scope, states=hunt.states, message=message,
-    )  # fmt: skip
+        hunt.best = polished(game, board, hunt.high, hunt.best, began + time_limit)
+    return judged(arena, "pebbles", name, hunt.found(), began, message=message)
 
 
 def _check(time_limit: float, horizon: int | None) -> None:
@@ -100,98 +97,6 @@ def _check(time_limit: float, horizon: int | None) -> None:
         raise InvalidArgument(f"The time limit is {time_limit!r}; it must be positive (seconds).")
     if horizon is not None and horizon < 0:
         raise InvalidArgument(f"The horizon is {horizon!r}; it must not be negative (moves).")
-
-
-def _everything(game: Game, board: Board) -> int:
-    """Weight of a pebble on every node: more is never of use."""
-    plain = board if game.weighted else board.unweighted()
-    return sum(plain.sizes) + max(plain.workspaces, default=0)
-
-
-class _Hunt:
-    """The search for the fewest pebbles: proved below `low`, a strategy `best` with `high`."""
-
-    def __init__(self, run: Engine, game: Game, board: Board, options: dict[str, Any]) -> None:
-        self.run, self.game, self.board, self.options = run, game, board, options
-        self.low, self.high = floor_of_pebbles(game, board), _everything(game, board)
-        self.best: tuple[Any, ...] | None = None
-        self.states = 0
-        self.scope: int | None = None
-
-    def keep(self, strategy: tuple[Any, ...] | None) -> None:
-        """Take a strategy if it is the best so far."""
-        if strategy is not None:
-            peak = play(self.game, self.board, strategy).peak
-            if self.best is None or peak < self.high:
-                self.best, self.high = strategy, peak
-                self.low = min(self.low, peak)
-
-    def start_from_orders(self, deadline: float) -> None:
-        """One-shot black games: the search over downsets finds the least peak in one go."""
-        assert isinstance(self.game, Black)
-        found = search_orders(self.game, self.board, self.high, deadline=deadline)
-        self.states += found.states
-        self.low = max(self.low, found.bound)
-        self.keep(found.strategy)
-
-    def ask(self, pebbles: int, deadline: float) -> Found:
-        """Ask the engine whether so many are enough, and take the answer in."""
-        found: Found = self.run(
-            self.game, self.board, pebbles, optimal=False, deadline=deadline, **self.options
-        )
-        self.states += found.states
-        self.scope = found.horizon if found.horizon is not None else self.scope
-        if found.infeasible:
-            self.low = max(self.low, pebbles + 1)
-        self.keep(found.strategy)
-        return found
-
-    def climb(self, deadline: float) -> None:
-        """From the bound upwards (by halves for weights), until an answer stays open."""
-        while self.best is None or self.low < self.high:
-            if self.low > self.high:
-                break
-            step = (self.low + self.high) // 2 if self.game.weighted else self.low
-            found = self.ask(step, deadline)
-            if found.strategy is None and not found.infeasible:
-                break
-
-    def descend(self, deadline: float) -> None:
-        """Any strategy near the bound: wider and wider steps up, then halving back."""
-        width, room = 1, self.high
-        while self.low + width < room and time.monotonic() < deadline:
-            left = deadline - time.monotonic()
-            if self.ask(self.low + width, time.monotonic() + left / 3).strategy is not None:
-                break
-            width *= 2
-        failed = self.low + width // 2
-        while failed + 1 < self.high and time.monotonic() < deadline:
-            middle = (failed + self.high) // 2
-            if self.ask(middle, time.monotonic() + (deadline - time.monotonic()) / 2).strategy:
-                continue
-            failed = middle
-
-
-def _constructed(
-    game: Game, board: Board, room: int, deadline: float, seed: int
-) -> tuple[Any, ...] | None:
-    """A strategy from a construction, when the search gave up."""
-    try:
-        return heuristic_engine(
-            game, board, room, optimal=False, deadline=deadline, seed=seed
-        ).strategy
-    except InvalidArgument:
-        return None
-
-
-def _polished(
-    game: Game, board: Board, pebbles: int, strategy: tuple[Any, ...], deadline: float
-) -> tuple[Any, ...]:
-    """A cheaper strategy with as many pebbles, if a short search finds one."""
-    if isinstance(game, Black) and not game.recompute:
-        return strategy
-    found = search(game, board, pebbles, deadline=deadline, max_states=_POLISH)
-    return found.strategy or strategy
 
 
 def least_cost(
@@ -225,10 +130,10 @@ def least_cost(
     name, run = pick(engine, game, board)
     searching, building = _shares(traffic, len(board)) if engine == "auto" else (1.0, 1.0)
     deadline = began + time_limit * searching
-    room = _everything(game, board) if pebbles is None else pebbles
+    room = everything(game, board) if pebbles is None else pebbles
     found = run(game, board, room, optimal=True, deadline=deadline, horizon=horizon, seed=seed)
     message, best = "", found.strategy
-    bound = max(found.bound, floor_of_cost(game, board))
+    bound = max(found.bound, cost_lower_bound(game, board))
     if best is None and found.infeasible:
         within = "" if found.horizon is None else f" of at most {found.horizon} moves"
         message = f"proved: no strategy{within} does with {room} pebbles"
@@ -237,14 +142,11 @@ def least_cost(
         if name == "heuristic":
             message = f"the construction found none with {room} pebbles"
         stop = began + time_limit * building
-        best = _constructed(game, board, room, stop, seed) if engine == "auto" else None
+        best = constructed(game, board, room, stop, seed) if engine == "auto" else None
     if isinstance(game, RedBlue) and engine == "auto" and not found.complete:
         bound = max(bound, _cuts(game, board, room, began + time_limit))
-    return judged(
-        arena, "cost", name, best, bound, began,
-        horizon=found.horizon, states=found.states, message=message, infeasible=found.infeasible,
-        room=room,
-    )  # fmt: skip
+    answer = replace(found, strategy=best, bound=bound)
+    return judged(arena, "cost", name, answer, began, message=message, room=room)
 
 
 def _shares(traffic: bool, nodes: int) -> tuple[float, float]:
@@ -256,8 +158,6 @@ def _shares(traffic: bool, nodes: int) -> tuple[float, float]:
 
 def _cuts(game: RedBlue, board: Board, room: int, deadline: float) -> int:
     """What cuts prove about transfers: the best order's worst cut, or else single cuts."""
-    from pebble.games.traffic import cut_applies, cut_bound
-
     left = deadline - time.monotonic()
     if left <= 0 or not cut_applies(game, board):
         return 0
@@ -266,8 +166,8 @@ def _cuts(game: RedBlue, board: Board, room: int, deadline: float) -> int:
         found = least_spill(game, board, room, deadline=deadline - 0.2 * left)
         extra, left = found.bound, deadline - time.monotonic()
         if found.complete or left <= 0:
-            return floor_of_cost(game, board) + extra
-    return floor_of_cost(game, board) + max(extra, cut_bound(game, board, room, time_limit=left))
+            return cost_lower_bound(game, board) + extra
+    return cost_lower_bound(game, board) + max(extra, cut_bound(game, board, room, time_limit=left))
 
 
 def pareto_front(

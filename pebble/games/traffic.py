@@ -6,8 +6,8 @@ made or read and something outside D still reads is in fast memory then, or is l
 a computed value must in addition be stored first. The inputs and the output of the t-th computation
 are in fast memory in any case. With room for S, what exceeds S costs extra on top of loading each
 input and storing each output once. The cheapest D of each size is found by integer programming, and
-the worst size gives the bound. (Up to 64 nodes `pebble.games.downsets.least_spill` is stronger: it
-finds the order whose worst cut is cheapest.)
+the worst size gives the bound. (Up to 64 nodes `pebble.games.exact.downsets.least_spill` is
+stronger: it finds the order whose worst cut is cheapest.)
 
 With recomputation the argument holds where every computed node is read at most once: each then has
 one computation whose value reaches the output, and D is made of those.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pebble.allocator import AllocatorTrace, trace_memory
+from pebble.measure.allocator import AllocatorTrace, trace_memory
 from pebble.tracing.captured import Captured
 from pebble.tracing.output_templates import take_apart
 from pebble.tracing.torch_private.pytree import tree_leaves

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pebble.errors import InvalidArgument
-from pebble.memory import step_memory
+from pebble.measure.memory import step_memory
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.runtime.agreement import difference, same, tolerance

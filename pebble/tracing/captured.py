@@ -76,6 +76,8 @@ class Captured:
         Whether the step hands over nothing of the model's output but the loss.
     accumulates : bool
         Whether gradients are added to those that are there (see `pebble.tracing.accumulation`).
+    input_bytes : int or None
+        Of the inputs, each storage once: token ids are often their own labels. None: unknown.
     """
 
     joint: fx.GraphModule = field(repr=False)
@@ -97,6 +99,7 @@ class Captured:
     whole: Captured | None = field(default=None, repr=False)
     loss_only: bool = False
     accumulates: bool = False
+    input_bytes: int | None = None
 
     def rebuild(self, tensors: Sequence[Any]) -> Any:
         """The object that the model returns, from its tensors.

@@ -22,7 +22,9 @@ from pebble.tracing.refusals import attempt, check_side_effects, check_sizes
 from pebble.tracing.signature import StepSignature, stands_outside
 from pebble.tracing.torch_private.dynamo import trace_forward
 from pebble.tracing.torch_private.joint_export import JointTrace, trace_joint
+from pebble.tracing.torch_private.pytree import tree_leaves
 from pebble.tracing.torch_private.quiet_capture import quiet_capture
+from pebble.tracing.torch_private.storages import storage_bytes
 from pebble.tracing.traced_inputs import TracedInputs
 from pebble.tracing.traced_output import TracedOutput, read_output
 
@@ -81,6 +83,7 @@ def capture(
             "computes its own loss."
         )
     named = dict(kwargs or {})
+    given = storage_bytes(t for t in tree_leaves((args, named)) if torch.is_tensor(t))
     if _has_idle_cache(model, named):
         named["use_cache"] = False
     inputs = TracedInputs.of(model, tuple(args), named)
@@ -96,7 +99,7 @@ def capture(
             lambda: trace_joint(forward.graph_module, forward.tensors, traced.fake_mode),
         )
         captured = _finish(model, inputs, forward, output, joint, loss)
-        return replace(captured, loss_only=loss_only)
+        return replace(captured, loss_only=loss_only, input_bytes=given)
 
 
 def _module_of(model: Any) -> nn.Module:

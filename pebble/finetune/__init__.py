@@ -1,0 +1,1 @@
+"""What people who fine-tune need to know: memory, batches, recipes, cards."""

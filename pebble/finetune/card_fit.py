@@ -1,0 +1,221 @@
+"""`fit`: whether a named model can be fine-tuned on a card, with what recipe, in one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pebble.cards import CARDS, OUTSIDE_GB, Card, card_for
+from pebble.errors import InvalidArgument
+from pebble.finetune.named_models import LORA_TARGETS, build_shape
+from pebble.finetune.recipes import HALVES, Recommendation
+from pebble.finetune.recommendations import recommend
+from pebble.measure.costs import DEVICES
+from pebble.plan.optimization import whole_budget
+from pebble.plan.report import gigabytes, table
+
+METHODS = ("full", "lora", "qlora")
+_PACKED = "4bit-double"
+# What people call the kinds of `Plan.memory`; kinds not named here count as activations.
+_LINES = {
+    "gradients": "gradients",
+    "accumulated gradients": "gradients",
+    "gradient buckets": "gradients",
+    "gradients and optimizer step": "gradients and optimizer step",
+    "optimizer state": "optimizer",
+    "inputs": "inputs and buffers",
+    "buffers": "inputs and buffers",
+    "constants": "inputs and buffers",
+    "library workspace": "overhead in torch's allocator",
+}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The answer for one model, method and budget.
+
+    Attributes
+    ----------
+    title : str
+    recommendation : Recommendation
+    checklist : tuple of (str, int)
+        Bytes by kind at the peak of the best recipe.
+    verdicts : tuple of (Card, str)
+    model_code : str
+        Lines that make the model.
+    """
+
+    title: str
+    recommendation: Recommendation
+    checklist: tuple[tuple[str, int], ...]
+    verdicts: tuple[tuple[Card, str], ...]
+    model_code: str
+
+    @property
+    def code(self) -> str:
+        """The best recipe as Python."""
+        inputs = 'inputs = {"input_ids": ids, "labels": ids}'
+        return self.recommendation.best.code(self.model_code, inputs)
+
+    def __str__(self) -> str:
+        best = self.recommendation.best
+        budget = gigabytes(best.budget_bytes)
+        rows = [[kind, gigabytes(size)] for kind, size in self.checklist]
+        rows.append([f"total (budget {budget})", gigabytes(best.peak_bytes)])
+        rows.append(["beside it: CUDA context, assumed", f"{OUTSIDE_GB:.2f} GB"])
+        cards = [[card.title, f"{card.memory_gb:g} GB", verdict] for card, verdict in self.verdicts]
+        return "\n\n".join(
+            [
+                self.title,
+                table(["at the peak of the recipe", "memory"], rows),
+                table(["card", "memory", "micro-batch 1"], cards),
+                str(self.recommendation),
+                self.code,
+            ]
+        )
+
+    def data(self) -> dict[str, Any]:
+        """The answer as plain data."""
+        best = self.recommendation.best
+        return {
+            "title": self.title,
+            "budget_bytes": best.budget_bytes,
+            "peak_bytes": best.peak_bytes,
+            "memory": dict(self.checklist),
+            "micro_batch": best.choice.micro_batch,
+            "accumulation": best.accumulation,
+            "devices": best.devices,
+            "precision": best.choice.precision,
+            "optimizer": best.choice.optimizer,
+            "quantize": best.choice.quantize,
+            "chunks": best.choice.chunks,
+            "overhead": best.overhead,
+            "seconds": best.seconds,
+            "seconds_per_sample": best.seconds_per_sample,
+            "clock": self.recommendation.clock,
+            "cards": {card.title: verdict for card, verdict in self.verdicts},
+            "code": self.code,
+        }
+
+
+def fit(
+    model: str,
+    *,
+    method: str = "lora",
+    budget_gb: float = 15.0,
+    seq_len: int | None = None,
+    batch: int = 32,
+    devices: int = 1,
+    precision: str | None = None,
+    optimizers: Sequence[str | None] = ("adamw",),
+    quantize: str | None = None,
+    lora_rank: int = 16,
+    gpu: str | None = None,
+    time_limit: float = 40.0,
+    seed: int = 0,
+) -> Fit:
+    """Whether and how a named model trains within a budget; nothing is allocated.
+
+    Parameters
+    ----------
+    model : str
+        A key of `pebble.finetune.named_models.SHAPES`, or the path of a Hugging Face ``config.json``.
+    method : "full", "lora" or "qlora"
+        "qlora": adapters on frozen weights in 4 bits with double quantisation.
+    budget_gb : float
+        Of one card, without what torch's allocator never sees.
+    seq_len : int, optional
+    batch : int
+        Effective batch size.
+    devices, optimizers, time_limit, seed
+        As in `pebble.recommend`.
+    precision : str, optional
+        Default: "bf16", or "fp16" on a card without bf16 units.
+    quantize : str, optional
+        Storage of the frozen weights, in place of what the method says.
+    lora_rank : int
+    gpu : str, optional
+        A card whose speed the times are; default: the smallest that has the budget.
+
+    Raises
+    ------
+    InfeasibleBudget, InvalidArgument
+    """
+    if method not in METHODS:
+        raise InvalidArgument(f"Method {method!r} is not known; choose one of {METHODS}.")
+    if gpu is not None and gpu not in CARDS:
+        raise InvalidArgument(f"Card {gpu!r} is not known; choose one of {', '.join(CARDS)}.")
+    card = CARDS[gpu] if gpu else card_for(whole_budget(budget_gb, None))
+    chosen = precision or ("bf16" if DEVICES[card.device].bf16 else "fp16")
+    form = quantize or (_PACKED if method == "qlora" else None)
+
+    def make(precision: str) -> Any:
+        rank = None if method == "full" else lora_rank
+        return build_shape(model, dtype=precision, lora_rank=rank)[0]
+
+    advice = recommend(
+        make,
+        budget_gb=budget_gb,
+        effective_batch_size=batch,
+        devices=devices,
+        precisions=(chosen,),
+        optimizers=optimizers,
+        quantize=(form,),
+        costs=f"roofline:{card.device}",
+        seq_len=seq_len,
+        time_limit=time_limit,
+        seed=seed,
+    )
+    how = method if method == "full" else f"{method} of rank {lora_rank}"
+    length = "" if seq_len is None else f", {seq_len} tokens"
+    return Fit(
+        title=f"{Path(model).name}, {how}{length}, effective batch {batch}, {budget_gb:g} GB",
+        recommendation=advice,
+        checklist=_checklist(advice, method),
+        verdicts=tuple((card, _verdict(card, advice)) for card in CARDS.values()),
+        model_code=_model_code(model, method, chosen, form, lora_rank),
+    )
+
+
+def _checklist(advice: Recommendation, method: str) -> tuple[tuple[str, int], ...]:
+    """The kinds people know, of the best recipe's peak."""
+    step = advice.plan.step
+    assert step is not None
+    trained = [p for p in step.model.parameters() if p.requires_grad]
+    adapters = 0 if method == "full" else sum(p.numel() * p.itemsize for p in trained)
+    lines = {"base weights": advice.plan.memory["parameters"] - adapters, "adapters": adapters}
+    for kind, size in advice.plan.memory.items():
+        if kind != "parameters":
+            line = _LINES.get(kind, "activations")
+            lines[line] = lines.get(line, 0) + size
+    return tuple((line, size) for line, size in lines.items() if size)
+
+
+def _verdict(card: Card, advice: Recommendation) -> str:
+    if advice.plain_bytes <= card.usable_bytes:
+        return f"fits without a plan ({gigabytes(advice.plain_bytes)})"
+    if advice.least_bytes <= card.usable_bytes:
+        return f"fits with a plan ({gigabytes(advice.least_bytes)} at the least)"
+    return f"does not fit ({gigabytes(advice.least_bytes)} at the least)"
+
+
+def _model_code(name: str, method: str, precision: str, form: str | None, rank: int) -> str:
+    half, _, mixed = precision.partition("-")
+    dtype = f"torch.{HALVES.get(half, 'float32')}" if not mixed else "torch.float32"
+    packing = {
+        "int8": "BitsAndBytesConfig(load_in_8bit=True)",
+        "4bit": f'BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", '
+        f"bnb_4bit_compute_dtype={dtype})",
+        "4bit-double": f'BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", '
+        f"bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype={dtype})",
+    }
+    packed = f", quantization_config={packing[form]}" if form in packing else ""
+    load = f"model = AutoModel....from_pretrained(...{packed}, dtype={dtype})"
+    if method == "full":
+        return load
+    targets = ", ".join(repr(t) for t in LORA_TARGETS[:2])
+    return (
+        f"{load}\nmodel = get_peft_model(model, LoraConfig(r={rank}, target_modules=[{targets}]))"
+    )

@@ -1,0 +1,264 @@
+"""Named model shapes, built without memory: plan for a model that this machine could not hold."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pebble.errors import InvalidArgument
+from pebble.tracing.inputs import Inputs, make_inputs
+from pebble.tracing.torch_private.fake_tensors import FakeTensorMode
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+LORA_TARGETS = ("q_proj", "v_proj", "c_attn", "query", "value")
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The dtype of a name.
+
+    Raises
+    ------
+    InvalidArgument
+        If it is unknown; lists the choices.
+    """
+    if name not in DTYPES:
+        raise InvalidArgument(f"Dtype {name!r} is not known; choose one of {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+@contextlib.contextmanager
+def under_autocast(tensors: Sequence[torch.Tensor], dtype: str | None) -> Iterator[None]:
+    """Autocast of a dtype on the device of these tensors; nothing without a dtype."""
+    if dtype is None:
+        yield
+        return
+    device = tensors[0].device.type if tensors else "cpu"
+    with torch.autocast(device, dtype=dtype_of(dtype)):
+        yield
+
+
+def _llama(
+    width: int, inner: int, layers: int, heads: int, groups: int, vocabulary: int, **more: Any
+) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": groups,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 4096,
+        **more,
+    }
+
+
+def _qwen2(*sizes: int, **more: Any) -> dict[str, Any]:
+    own = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+    return {**_llama(*sizes), "max_position_embeddings": 32768, **own, **more}
+
+
+def _gpt2(width: int, layers: int, heads: int) -> dict[str, Any]:
+    return {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "n_embd": width,
+        "n_layer": layers,
+        "n_head": heads,
+    }
+
+
+def _encoder(kind: str, architecture: str, width: int, layers: int, heads: int) -> dict[str, Any]:
+    return {
+        "model_type": kind,
+        "architectures": [architecture],
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+    }
+
+
+# Sizes from the published configurations of Llama 2 (7b, 13b, 70b), Llama 3.x (1b, 3b, 8b),
+# Qwen 2.5, SmolLM, GPT-2, BERT and ViT; everything unsaid is transformers' default.
+SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "llama-1b": _llama(2048, 8192, 16, 32, 8, 128256, tie_word_embeddings=True),
+    "llama-3b": _llama(3072, 8192, 28, 24, 8, 128256, tie_word_embeddings=True),
+    "llama-7b": _llama(4096, 11008, 32, 32, 32, 32000),
+    "llama-8b": _llama(4096, 14336, 32, 32, 8, 128256, max_position_embeddings=8192),
+    "llama-13b": _llama(5120, 13824, 40, 40, 40, 32000),
+    "llama-70b": _llama(8192, 28672, 80, 64, 8, 32000),
+    "qwen2.5-1.5b": _qwen2(1536, 8960, 28, 12, 2, 151936, tie_word_embeddings=True),
+    "qwen2.5-3b": _qwen2(2048, 11008, 36, 16, 2, 151936, tie_word_embeddings=True),
+    "qwen2.5-7b": _qwen2(3584, 18944, 28, 28, 4, 152064),
+    "smollm-135m": _llama(
+        576, 1536, 30, 9, 3, 49152, tie_word_embeddings=True, max_position_embeddings=2048
+    ),
+    "gpt2": _gpt2(768, 12, 12),
+    "gpt2-medium": _gpt2(1024, 24, 16),
+    "gpt2-large": _gpt2(1280, 36, 20),
+    "gpt2-xl": _gpt2(1600, 48, 25),
+    "bert-base": _encoder("bert", "BertForMaskedLM", 768, 12, 12),
+    "bert-large": _encoder("bert", "BertForMaskedLM", 1024, 24, 16),
+    "vit-base": _encoder("vit", "ViTForImageClassification", 768, 12, 12),
+    "vit-large": _encoder("vit", "ViTForImageClassification", 1024, 24, 16),
+}
+
+
+def build_shape(
+    name: str,
+    *,
+    dtype: str = "bf16",
+    batch_size: int = 1,
+    seq_len: int | None = None,
+    lora_rank: int | None = None,
+    lora_targets: Sequence[str] = LORA_TARGETS,
+    fake: bool = True,
+) -> tuple[nn.Module, Inputs]:
+    """A model of a named shape in training mode, and inputs for it.
+
+    Parameters
+    ----------
+    name : str
+        A key of `SHAPES`, or the path of a Hugging Face ``config.json``.
+    dtype : "fp32", "bf16" or "fp16"
+    batch_size : int
+    seq_len : int, optional
+        Tokens; by default the longest the model takes, at most 1024.
+    lora_rank : int, optional
+        Freeze the model and add low-rank adapters (Hu et al. 2021) of this rank, in its dtype.
+    lora_targets : sequence of str
+        Last names of the linear layers that get an adapter.
+    fake : bool
+        Without memory (fake tensors); else real, randomly initialised.
+
+    Raises
+    ------
+    InvalidArgument
+        If the name, the dtype or the rank is unknown, no layer matches the targets, or
+        transformers is not installed.
+    """
+    config, architecture = _configuration(name)
+    mode = FakeTensorMode() if fake else contextlib.nullcontext()
+    with mode, _default_dtype(dtype_of(dtype)), _uninitialised(fake):
+        model: nn.Module = architecture(config).train()
+        model.tie_weights()  # type: ignore[operator]  # belongs to the initialisation
+        if lora_rank is not None:
+            add_adapters(model, lora_rank, lora_targets)
+    return model, make_inputs(model, batch_size=batch_size, seq_len=seq_len)
+
+
+def _configuration(name: str) -> tuple[Any, Any]:
+    """The configuration and the class of a named shape or of a config.json."""
+    path = Path(name)
+    if name.lower() in SHAPES:
+        data: dict[str, Any] = dict(SHAPES[name.lower()])
+    elif path.suffix == ".json" and path.is_file():
+        data = json.loads(path.read_text())
+    else:
+        raise InvalidArgument(
+            f"Shape {name!r} is not known; choose one of {', '.join(SHAPES)}, or pass the path of "
+            "a Hugging Face config.json."
+        )
+    try:
+        import transformers
+    except ImportError as error:
+        raise InvalidArgument(
+            "Named shapes are built from transformers' model classes; install transformers first."
+        ) from error
+    kind, found = data.pop("model_type", None), data.pop("architectures", None) or [""]
+    architecture = getattr(transformers, found[0], None)
+    if kind not in transformers.CONFIG_MAPPING or architecture is None:
+        raise InvalidArgument(
+            f"{name!r} names model_type {kind!r} and architecture {found[0]!r}, which transformers "
+            f"{transformers.__version__} does not have both."
+        )
+    if "use_cache" not in data and kind not in ("bert", "vit"):
+        data["use_cache"] = False
+    return transformers.CONFIG_MAPPING[kind](**data), architecture
+
+
+def _uninitialised(fake: bool) -> Any:
+    """Skips the initialisation of what has no data anyway (some of it would look at data)."""
+    if not fake:
+        return contextlib.nullcontext()
+    from transformers.initialization import no_init_weights
+
+    return no_init_weights()
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+# -- low-rank adapters ---------------------------------------------------------------------------
+
+
+class Adapted(nn.Module):
+    """A frozen linear layer plus a trainable product of two thin matrices.
+
+    Parameters
+    ----------
+    base : nn.Linear, or a layer with a weight of shape (inputs, outputs) such as GPT-2's
+    rank : int
+    """
+
+    def __init__(self, base: nn.Module, rank: int) -> None:
+        super().__init__()
+        weight: torch.Tensor = base.weight  # type: ignore[assignment]
+        inputs, outputs = weight.shape if not isinstance(base, nn.Linear) else weight.shape[::-1]
+        self.base = base
+        self.down = nn.Parameter(torch.empty(rank, inputs, dtype=weight.dtype))
+        self.up = nn.Parameter(torch.zeros(outputs, rank, dtype=weight.dtype))
+        nn.init.kaiming_uniform_(self.down, a=5**0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The frozen layer's result and the adapter's."""
+        result: torch.Tensor = self.base(x) + F.linear(F.linear(x, self.down), self.up)
+        return result
+
+
+def add_adapters(model: nn.Module, rank: int, targets: Sequence[str] = LORA_TARGETS) -> list[str]:
+    """Freeze a model and give its target layers adapters; returns the names of these layers.
+
+    Raises
+    ------
+    InvalidArgument
+        If the rank is not positive or no layer matches.
+    """
+    if rank < 1:
+        raise InvalidArgument(f"The adapters' rank is {rank}; it must be at least 1.")
+    model.requires_grad_(False)
+    names = [
+        name
+        for name, module in model.named_modules()
+        if name.rpartition(".")[2] in targets
+        and getattr(getattr(module, "weight", None), "ndim", 0) == 2
+    ]
+    if not names:
+        raise InvalidArgument(
+            f"No linear layer of {type(model).__name__} is called {' or '.join(targets)}; pass "
+            "lora_targets= the last names of the layers to adapt."
+        )
+    for name in names:
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, Adapted(model.get_submodule(name), rank))
+    return names

@@ -1,0 +1,1 @@
+"""Strategies by construction and local search: legal and cheap, without a bound."""

@@ -1,0 +1,1 @@
+"""Exact engines: they find least values, and prove them."""

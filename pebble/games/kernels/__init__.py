@@ -1,0 +1,2 @@
+"""Kernels: the compiled inner loops of searches and constructions. Only `pebble.compiling` knows
+numba; who uses a kernel imports it late."""

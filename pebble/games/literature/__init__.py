@@ -1,0 +1,1 @@
+"""Graphs of the literature: families, netlists, files."""

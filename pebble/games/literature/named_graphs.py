@@ -1,0 +1,125 @@
+"""Graphs by name: a family with its numbers, or a file."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from pebble.errors import GraphError, InvalidArgument
+from pebble.games.literature.families import FAMILIES, graph_of_edges
+from pebble.games.literature.netlist import parse_bench
+from pebble.graph import Graph
+
+
+def make_graph(text: str) -> Graph:
+    """The graph of a family, as in ``pyramid:8`` or ``matmul:3x3x3``, or of a file.
+
+    Files: a netlist (``.bench``), or JSON of a Graph or of ``{n, edges, targets}``.
+
+    Raises
+    ------
+    InvalidArgument
+        If the family or the file is unknown, or the numbers do not fit; lists the families.
+    GraphError
+        If a file holds no graph, or one with a loop.
+
+    Examples
+    --------
+    >>> make_graph("pyramid:8")
+    Graph('pyramid:8', ops=45, values=45)
+    """
+    if text.partition(":")[0] in FAMILIES and not Path(text).is_file():
+        return _of_family(text)
+    file = Path(text)
+    if file.is_dir():
+        raise InvalidArgument(f"{text!r} is a folder; name a file in it.")
+    if file.is_file():
+        return read_graph(file)
+    if file.suffix in (".bench", ".json"):
+        raise InvalidArgument(f"There is no file {text!r}.")
+    raise InvalidArgument(
+        f"{text!r} is neither a file nor a family with numbers; families are "
+        f"{', '.join(FAMILIES)} (as in pyramid:4)."
+    )
+
+
+def _of_family(text: str) -> Graph:
+    family, _, numbers = text.partition(":")
+    make = FAMILIES[family]
+    parameters = [
+        (name, p.default is p.empty)
+        for name, p in inspect.signature(make).parameters.items()
+        if p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
+    try:
+        given = [int(part) for part in numbers.split("x")]
+    except ValueError:
+        given = []
+    if not sum(needed for _, needed in parameters) <= len(given) <= len(parameters):
+        form = "x".join(name.upper() for name, _ in parameters)
+        optional = [name.upper() for name, needed in parameters if not needed]
+        end = f" ({' and '.join(optional)} may be left out)" if optional else ""
+        raise InvalidArgument(
+            f"{text!r} does not fit the family {family!r}: write {family}:{form} with whole "
+            f"numbers{end}."
+        )
+    return make(*given)
+
+
+def read_graph(file: Path) -> Graph:
+    """The graph of a file; see `make_graph`."""
+    try:
+        text = file.read_text()
+    except UnicodeDecodeError:
+        raise GraphError(f"{file} is no text; a .bench netlist or a JSON graph is.") from None
+    except OSError as error:
+        raise InvalidArgument(f"{file} cannot be read: {error.strerror}.") from None
+    if file.suffix == ".bench":
+        return parse_bench(text, name=file.stem)
+    try:
+        data: Any = json.loads(text)
+    except ValueError as error:
+        raise InvalidArgument(f"{file} is no JSON: {error}.") from None
+    if isinstance(data, dict) and "edges" in data and "n" in data:
+        return _of_edges(data, file)
+    return Graph.from_json(data)
+
+
+def _of_edges(data: dict[str, Any], file: Path) -> Graph:
+    """A graph of numbered nodes, which may come in any order."""
+    n, edges, targets = data["n"], data["edges"], data.get("targets") or []
+    if not isinstance(n, int) or n < 1:
+        raise GraphError(f"{file}: n is {n!r}; it must be a number of nodes, at least 1.")
+    pairs = edges if isinstance(edges, list) else [edges]
+    for pair in pairs:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(_is_node(v, n) for v in pair)):
+            raise GraphError(
+                f"{file}: edges holds {pair!r}; each edge is a pair of numbers from 0 to {n - 1}."
+            )
+    for v in targets if isinstance(targets, list) else [targets]:
+        if not _is_node(v, n):
+            raise GraphError(f"{file}: target {v!r} is no node; nodes are 0 to {n - 1}.")
+    order = list(range(n))
+    if any(u >= v for u, v in pairs):
+        reads: dict[int, list[int]] = {v: [] for v in order}
+        for u, v in pairs:
+            reads[v].append(u)
+        try:
+            order = list(TopologicalSorter(reads).static_order())
+        except CycleError as error:
+            raise GraphError(f"{file}: the edges form a loop through {error.args[1][0]}.") from None
+    at = {v: i for i, v in enumerate(order)}
+    return graph_of_edges(
+        n,
+        [(at[u], at[v]) for u, v in pairs],
+        name=file.stem,
+        names=[str(v) for v in order],
+        targets=[at[v] for v in targets],
+    )
+
+
+def _is_node(v: Any, n: int) -> bool:
+    return isinstance(v, int) and not isinstance(v, bool) and 0 <= v < n

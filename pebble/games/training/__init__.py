@@ -1,0 +1,1 @@
+"""Training steps and games: schedules as strategies, offloading, checkpointing."""

@@ -1,0 +1,1 @@
+"""Where pebble meets the training stacks of others."""

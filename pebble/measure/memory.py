@@ -1,0 +1,196 @@
+"""What a training step keeps besides activations, each storage once, and its optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from pebble.measure.optimizers import OptimizerMemory, Weight, optimizer_memory
+from pebble.tracing.torch_private.storages import storage_id
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from pebble.tracing import Captured, Slot
+
+_KINDS = {
+    "parameter": "parameters",
+    "buffer": "buffers",
+    "input": "inputs",
+    "constant": "constants",
+}
+_HELD = ("differentiable", "plain")
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of a training step that no schedule changes.
+
+    Attributes
+    ----------
+    kinds : mapping
+        Bytes by kind (parameters, optimizer state, buffers, inputs ...), there during forward and
+        backward beside the graph's own values (activations, gradients, outputs).
+    gradients : int
+        Values of the graph; counted here for the optimizer step only.
+    outputs : int
+        Outputs that the caller holds; values of the graph as well.
+    optimizer : OptimizerMemory
+    overhead : mapping
+        Named terms outside torch's allocator, which no budget counts (CUDA context).
+    """
+
+    kinds: Mapping[str, int]
+    gradients: int
+    outputs: int
+    optimizer: OptimizerMemory
+    overhead: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def resident(self) -> int:
+        """Bytes there during forward and backward besides the graph's own values."""
+        return sum(self.kinds.values())
+
+    @property
+    def optimizer_step_peak(self) -> int:
+        """Peak while the optimizer steps: all of the above at once; 0 without an optimizer."""
+        if self.optimizer.name == "none":
+            return 0
+        return self.resident + self.gradients + self.outputs + self.optimizer.temporaries
+
+    def graph_budget(self, budget_bytes: int) -> int:
+        """What a budget for the whole step leaves for the graph's values; may be negative."""
+        return budget_bytes - self.resident
+
+    def whole_step_peak(self, graph_peak: int) -> int:
+        """Peak of the whole step: forward and backward, or the optimizer's step."""
+        return max(self.resident + graph_peak, self.optimizer_step_peak)
+
+
+def step_memory(
+    captured: Captured,
+    *,
+    optimizer: str | torch.optim.Optimizer | None = None,
+    implementation: str | None = None,
+    model: nn.Module | None = None,
+) -> StepMemory:
+    """What a captured step keeps besides activations.
+
+    Parameters
+    ----------
+    captured : Captured
+    optimizer : str, torch.optim.Optimizer or None
+        None: no state and no optimizer step.
+    implementation : "for-loop", "foreach" or "fused", optional
+        How torch's optimizer walks over the parameters; default: what torch picks on the device.
+    model : nn.Module, optional
+        The model that was captured: then parameters and buffers that the step does not touch
+        count as well, and an optimizer object's state is that of the trained parameters alone.
+
+    Raises
+    ------
+    InvalidArgument
+        If the optimizer is unknown; lists the choices.
+    """
+    memory = optimizer_memory(
+        optimizer,
+        [_weight(slot) for slot in trainable(captured)],
+        device=captured.device,
+        implementation=implementation,
+        trained=None if model is None else _trained(captured, model),
+    )
+    kinds = dict.fromkeys(_KINDS.values(), 0)
+    seen: set[int] = set()
+    for slot in captured.slots:
+        value = captured.value_of[slot.node]
+        if slot.kind.value in _KINDS and value not in seen:
+            seen.add(value)
+            kinds[_KINDS[slot.kind.value]] += captured.graph.values[value].size
+    if captured.input_bytes is not None:
+        kinds["inputs"] = captured.input_bytes
+    for kind, size in ({} if model is None else _idle(captured, model)).items():
+        kinds[kind] += size
+    kinds["optimizer state"] = memory.state
+    kinds["library workspace"] = library_workspace(captured.device)
+    return StepMemory(
+        kinds={kind: size for kind, size in kinds.items() if size or kind == "parameters"},
+        gradients=_internal(captured, captured.gradients.values()),
+        outputs=_internal(captured, (o.node for o in captured.outputs if o.kind.value in _HELD)),
+        optimizer=memory,
+        overhead=context_overhead(captured.device),
+    )
+
+
+def trainable(captured: Captured) -> list[Slot]:
+    """The parameters that get a gradient; a tied weight once."""
+    return [
+        slot
+        for slot in captured.slots
+        if slot.kind.value == "parameter" and captured.gradients.get(slot.node) is not None
+    ]
+
+
+def _trained(captured: Captured, model: nn.Module) -> frozenset[int]:
+    """Identities of the model's parameters that get a gradient."""
+    names = {name for slot in trainable(captured) for name in (slot.name, *slot.aliases)}
+    named = model.named_parameters(remove_duplicate=False)
+    return frozenset(id(parameter) for name, parameter in named if name in names)
+
+
+def _idle(captured: Captured, model: nn.Module) -> dict[str, int]:
+    """Bytes of the model's parameters and buffers that the captured step does not touch."""
+    touched = {name for slot in captured.slots for name in (slot.name, *slot.aliases)}
+    held: dict[str, list[tuple[str, torch.Tensor]]] = {
+        "parameters": [*model.named_parameters(remove_duplicate=False)],
+        "buffers": [*model.named_buffers(remove_duplicate=False)],
+    }
+    seen = {
+        storage_id(tensor) for named in held.values() for name, tensor in named if name in touched
+    }
+    found = dict.fromkeys(held, 0)
+    for kind, named in held.items():
+        for _, tensor in named:
+            if storage_id(tensor) not in seen:
+                seen.add(storage_id(tensor))
+                found[kind] += tensor.untyped_storage().nbytes()
+    return found
+
+
+def _weight(slot: Slot) -> Weight:
+    like = slot.node.meta["val"]
+    return Weight(tuple(like.shape), like.dtype, tuple(like.stride()))
+
+
+def _internal(captured: Captured, nodes: Iterable[fx.Node | None]) -> int:
+    """Bytes of the graph's own values behind these nodes, each once."""
+    values = {captured.value_of[node] for node in nodes if node is not None}
+    sizes = (captured.graph.values[v] for v in values)
+    return sum(value.size for value in sizes if not value.external)
+
+
+# -- the framework's share -------------------------------------------------------------------------
+
+
+def library_workspace(device: str) -> int:
+    """Bytes that cuBLAS takes from torch's allocator at its first use and keeps; 0 elsewhere."""
+    place = torch.device(device)
+    if place.type != "cuda":
+        return 0
+    ask = getattr(torch.backends.cuda, "cublas_workspace_size", None)
+    if ask is not None and torch.cuda.is_available():
+        return int(ask())
+    hopper = torch.cuda.is_available() and torch.cuda.get_device_capability(place)[0] >= 9
+    return 32 * 2**20 if hopper else 8_519_680
+
+
+def context_overhead(device: str) -> dict[str, int]:
+    """Device memory that torch's allocator does not know of (context, driver, other processes)."""
+    place = torch.device(device)
+    if place.type != "cuda" or not torch.cuda.is_available():
+        return {}
+    free, total = torch.cuda.mem_get_info(place)
+    return {"CUDA context": max(total - free - torch.cuda.memory_reserved(place), 0)}

@@ -1,0 +1,210 @@
+"""Many budgets and solvers of one step, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pebble.errors import InfeasibleBudget, InvalidArgument
+from pebble.graph import Graph
+from pebble.plan.plan import Resident
+from pebble.plan.report import gigabytes, table
+from pebble.problem import Objective, Problem
+from pebble.referee import simulate
+from pebble.schedule import Schedule
+from pebble.solver import Result, solve
+
+
+@dataclass(frozen=True)
+class Row:
+    """One budget of one solver.
+
+    Attributes
+    ----------
+    solver : str
+    budget_bytes : int
+        Whole step.
+    result : Result
+        Of the graph's part of it.
+    peak_bytes : int or None
+        Whole step; None without a plan.
+    overhead : float or None
+        Extra compute as a fraction.
+    """
+
+    solver: str
+    budget_bytes: int
+    result: Result
+    peak_bytes: int | None
+    overhead: float | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The rows of a sweep.
+
+    Attributes
+    ----------
+    name : str
+    rows : tuple of Row
+    baseline_peak_bytes, bound_bytes : int
+        Peak of the un-planned step; a peak that no schedule can undercut.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    baseline_peak_bytes: int
+    bound_bytes: int
+
+    def table(self) -> str:
+        """One line a row."""
+        header = ["solver", "budget", "peak", "extra compute", "status", "gap", "seconds"]
+        lines = []
+        for row in self.rows:
+            none = row.peak_bytes is None or row.overhead is None or row.result.gap is None
+            lines.append(
+                [
+                    row.solver,
+                    gigabytes(row.budget_bytes),
+                    "-" if none else gigabytes(row.peak_bytes),  # type: ignore[arg-type]
+                    "-" if none else f"{100 * row.overhead:.2f} %",  # type: ignore[operator]
+                    str(row.result.status),
+                    "-" if none else f"{100 * row.result.gap:.2f} %",  # type: ignore[operator]
+                    f"{row.result.runtime:.1f}",
+                ]
+            )
+        return table(header, lines)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def data(self) -> list[dict[str, Any]]:
+        """The rows as plain data, for other tools."""
+        return [
+            {
+                "solver": row.solver,
+                "budget_bytes": row.budget_bytes,
+                "peak_bytes": row.peak_bytes,
+                "overhead": row.overhead,
+                "status": str(row.result.status),
+                "gap": row.result.gap,
+                "seconds": row.result.runtime,
+            }
+            for row in self.rows
+        ]
+
+    def plot(self, ax: Any = None) -> Any:
+        """`pebble.plan.plots.plot_tradeoff` of this sweep."""
+        from pebble.plan.plots import plot_tradeoff
+
+        return plot_tradeoff(self, ax=ax)
+
+
+def sweep(
+    model: Any,
+    inputs: Any = None,
+    *,
+    budgets: int | Sequence[int] = 8,
+    solvers: Sequence[str] = ("greedy", "sqrt", "auto"),
+    time_limit: float = 10.0,
+    seed: int = 0,
+    **step_options: Any,
+) -> Sweep:
+    """Solve many budgets with many solvers.
+
+    Parameters
+    ----------
+    model : nn.Module, a traced `Step`, or a `Graph`
+    inputs : optional
+        As for `pebble.optimize`.
+    budgets : int or sequence of int
+        Bytes of the whole step; or how many, evenly spread from the least peak found to the
+        un-planned peak.
+    solvers : sequence of str
+    time_limit : float
+        Seconds for each solve.
+    seed : int
+    **step_options
+        `loss`, `optimizer`, `costs` ... as for `pebble.optimize`.
+
+    Returns
+    -------
+    Sweep
+        For each solver the cost never rises with the budget: a schedule that fits a smaller
+        budget is a candidate for every larger one.
+    """
+    graph, resident, name = _subject(model, inputs, step_options)
+    keep = simulate(graph, Schedule.keep_all(graph))
+    bound = resident.whole_step_peak(Problem(graph, 0).working_set_bound)
+    top = resident.whole_step_peak(keep.peak)
+    wanted, leanest = _budgets(graph, resident, budgets, top, time_limit, seed)
+    rows = [
+        row
+        for solver in solvers
+        for row in _staircase(graph, resident, solver, wanted, leanest, time_limit, seed)
+    ]
+    return Sweep(name, tuple(rows), top, bound)
+
+
+def _subject(model: Any, inputs: Any, options: dict[str, Any]) -> tuple[Graph, Resident, str]:
+    if isinstance(model, Graph):
+        return model, Resident({}), model.name
+    from pebble.measure.step import Step, trace_step
+
+    step = model if isinstance(model, Step) else trace_step(model, inputs, **options)
+    return step.graph, step.resident, str(step.origin["model"])
+
+
+def _budgets(
+    graph: Graph,
+    resident: Resident,
+    budgets: int | Sequence[int],
+    top: int,
+    time_limit: float,
+    seed: int,
+) -> tuple[list[int], Schedule | None]:
+    """The budgets, and the schedule of least peak where that was looked for."""
+    if not isinstance(budgets, int):
+        return sorted({int(b) for b in budgets}), None
+    if budgets < 2:
+        raise InvalidArgument(f"budgets is {budgets}; a sweep needs at least 2.")
+    widest = Problem(graph, simulate(graph, Schedule.keep_all(graph)).peak, Objective.PEAK)
+    least = solve(widest, "minpeak", time_limit=time_limit, seed=seed)
+    low = top if least.trace is None else resident.whole_step_peak(least.trace.peak)
+    return sorted({int(b) for b in np.linspace(low, top, budgets)}), least.schedule
+
+
+def _staircase(
+    graph: Graph,
+    resident: Resident,
+    solver: str,
+    budgets: Iterable[int],
+    leanest: Schedule | None,
+    time_limit: float,
+    seed: int,
+) -> list[Row]:
+    from pebble.plan.optimization import best_of, starting_options
+
+    rows: list[Row] = []
+    known: Schedule | None = None
+    for budget in budgets:
+        room = budget - resident.total
+        if room < 0 or resident.optimizer_step_peak > budget:
+            raise InfeasibleBudget(
+                f"{gigabytes(budget)} is below what the step keeps whatever the schedule, "
+                f"{gigabytes(resident.whole_step_peak(0))}; sweep larger budgets.",
+                budget_bytes=budget,
+            )
+        begin = starting_options(solver, known or leanest)
+        result = solve(Problem(graph, room), solver, time_limit=time_limit, seed=seed, **begin)
+        result = best_of(result, known)
+        known = result.schedule or known
+        peak = overhead = None
+        if result.trace is not None:
+            peak = resident.whole_step_peak(result.trace.peak)
+            overhead = result.trace.recomputed_cost / max(graph.total_cost, 1)
+        rows.append(Row(solver, budget, result, peak, overhead))
+    return rows

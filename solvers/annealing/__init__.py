@@ -1,0 +1,1 @@
+"""Simulated annealing over orders: the search, its cooling runs, its compiled kernels."""

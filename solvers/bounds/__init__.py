@@ -1,0 +1,1 @@
+"""Lower bounds that hold in any order, and what they are made of."""

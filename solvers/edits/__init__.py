@@ -1,0 +1,1 @@
+"""Changes of schedules: what is computed again, what is kept, in which order."""
