@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from pebble.errors import CaptureError
 from pebble.tracing import Captured, OutputKind, SlotKind, capture
-from tests.capturing import Function, X, agree
+from tests.tracing.capturing import Function, X, agree
 
 
 def grads(captured: Captured) -> list[fx.Node]:

@@ -12,7 +12,7 @@ from torch import nn
 from pebble.runtime import PlannedModule, build
 from pebble.schedule import Schedule
 from pebble.tracing import capture
-from tests.following import Net, X, Y, equal, grads, planned
+from tests.runtime.following import Net, X, Y, equal, grads, planned
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 

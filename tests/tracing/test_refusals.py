@@ -13,7 +13,7 @@ from torch import nn
 
 from pebble.errors import CaptureError
 from pebble.tracing import capture
-from tests.capturing import Function, X, agree
+from tests.tracing.capturing import Function, X, agree
 
 
 def line_of(function: Callable[..., Any], offset: int) -> str:
