@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,6 @@ from torch.nn import functional as F
 
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
-from pebble.measure.allocator import measure_peak, trace_memory
 from pebble.measure.workspaces import measure_workspaces
 from pebble.problem import Problem
 from pebble.referee import simulate
@@ -24,6 +22,7 @@ from pebble.runtime.validation_report import Validation
 from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.tracing import Captured, capture
+from tests.runtime.schedules import everything_again, random_repeats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -117,44 +116,11 @@ def step_of(name: str) -> tuple[nn.Module, dict[str, Any], Captured, Problem]:
     return _cache[name]
 
 
-def rematerialized(graph: Graph) -> Schedule:
-    """Full rematerialization: nothing of the forward is read in the backward unless made anew."""
-    assert graph.boundary is not None
-    order: list[int] = list(range(graph.boundary + 1))
-    made: set[int] = set()
-
-    def again(values: tuple[int, ...]) -> None:
-        for v in values:
-            op = int(graph.arrays.producer[v])
-            if 0 <= op < graph.boundary and graph.ops[op].recomputable and op not in made:
-                made.add(op)
-                again(graph.ops[op].inputs)
-                order.append(op)
-
-    for i in range(graph.boundary + 1, len(graph.ops)):
-        again(graph.ops[i].inputs)
-        order.append(i)
-    return Schedule(tuple(order))
-
-
 SCHEDULES: dict[str, Callable[[Graph], Schedule]] = {
     "keep-all": Schedule.keep_all,
-    "rematerialized": rematerialized,
+    "rematerialized": everything_again,
     "random": lambda graph: random_repeats(graph, 0.3),
 }
-
-
-def random_repeats(graph: Graph, rate: float) -> Schedule:
-    """The reference order, with ops that may run again put before some of their readers."""
-    rng = random.Random(0)
-    order: list[int] = []
-    for i, op in enumerate(graph.ops):
-        for v in op.inputs:
-            producer = int(graph.arrays.producer[v])
-            if producer >= 0 and graph.ops[producer].recomputable and rng.random() < rate:
-                order.append(producer)
-        order.append(i)
-    return Schedule(tuple(order))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -224,7 +190,7 @@ def test_the_model_is_afterwards_what_it_was() -> None:
     before, grad = copy.deepcopy(model.state_dict()), first.grad
     state = torch.get_rng_state()
     validate(
-        model, captured, problem, rematerialized(problem.graph), (), inputs,
+        model, captured, problem, everything_again(problem.graph), (), inputs,
         options=once(optimizer="adamw", seed=3),
     )  # fmt: skip
     assert first.grad is grad
@@ -274,19 +240,3 @@ def test_a_validation_prints_its_table() -> None:
     text = str(found)
     for part in ("2.00 MB", "2.10 MB", "12.0 ms", "20.0%", "10.0%", "1.0e-07", "2 threads"):
         assert part in text, part
-
-
-def test_the_allocator_s_trace_sees_temporaries_and_releases() -> None:
-    def run() -> torch.Tensor:
-        a = torch.zeros(1000)
-        b = a.sin()
-        del a
-        return b.cos()
-
-    trace = trace_memory(run)
-    assert trace.peak == 8000
-    assert trace.live.tolist() == [4000, 8000, 4000, 8000, 4000]
-    assert trace.result.shape == (1000,)
-    assert measure_peak(lambda: None) == 0
-    held = torch.zeros(1000)
-    assert measure_peak(lambda: held.add_(1)) < 100, "what was there before does not count"
