@@ -183,13 +183,13 @@ def loss_of(captured: Captured, output: Any) -> torch.Tensor:
 def deterministic() -> Iterator[None]:
     """Sums in a fixed order, where torch can: else a step differs from itself."""
     on, warn = (
-        torch.aredeterministic_algorithms_enabled(),
-        torch.isdeterministic_algorithms_warn_only_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.usedeterministic_algorithms(True, warn_only=True)
+        torch.use_deterministic_algorithms(True, warn_only=True)
         try:
             yield
         finally:
-            torch.usedeterministic_algorithms(on, warn_only=warn)
+            torch.use_deterministic_algorithms(on, warn_only=warn)
