@@ -13,10 +13,14 @@ from pebble.runtime.tensor_spec import TensorSpec, mismatch
 from pebble.tracing.captured import Captured
 from pebble.tracing.hidden_state_recorders import is_recorder
 from pebble.tracing.signature import Slot
-from pebble.tracing.torch_private.modules import child_of
+from pebble.tracing.torch_private.modules import (
+    call_hooks,
+    child_of,
+    has_call_hooks,
+    store_of,
+    stored,
+)
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_STORES = ("_parameters", "_buffers")
 Place = tuple[int, str, str]
 
 
@@ -70,12 +74,12 @@ class ModelGuard:
             for path in (slot.name, *slot.aliases):
                 owner, _, key = path.rpartition(".")
                 held = model.get_submodule(owner) if owner in index else None
-                stores = [s for s in _STORES if held is not None and key in getattr(held, s)]
-                if not stores:
+                store = None if held is None else store_of(held, key)
+                if store is None:
                     raise PlanMismatch(
                         f"The plan needs {path!r}, which this {type(model).__name__} lacks."
                     )
-                places.append((index[owner], stores[0], key))
+                places.append((index[owner], store, key))
             tensors.append((tuple(places), spec))
         return cls(tuple(modules), tuple(tensors), modules[0].training)
 
@@ -96,19 +100,14 @@ class ModelGuard:
                 raise mismatch(f"{spec.name!r} was a {spec.kind}, but is {now}.")
             found.append(module)
         for module, spec in zip(found, self.modules):
-            state = module.__dict__
-            if state["training"] is not spec.training:
+            if module.training is not spec.training:
                 raise mismatch(
                     f"{spec.name or 'The model'!r} was planned in {_mode(spec.training)} mode, "
                     f"but is in {_mode(module.training)} mode."
                 )
-            if spec.name and (
-                state["_forward_hooks"]
-                or state["_forward_pre_hooks"]
-                or state["_backward_hooks"]
-                or state["_backward_pre_hooks"]
-            ):
+            if spec.name and has_call_hooks(module):
                 _check_module_hooks(spec.name, module)
+            state = module.__dict__
             for key, value in spec.settings:
                 if state.get(key) != value:
                     raise mismatch(
@@ -121,10 +120,10 @@ class ModelGuard:
         tensors = []
         for places, expected in self.tensors:
             owner, store, key = places[0]
-            tensor = found[owner].__dict__[store].get(key)
+            tensor: Any = stored(found[owner], store, key)
             expected.check(tensor)
             for owner, store, key in places[1:]:
-                if found[owner].__dict__[store].get(key) is not tensor:
+                if stored(found[owner], store, key) is not tensor:
                     raise mismatch(
                         f"{expected.name!r} was one tensor with "
                         f"{self.modules[owner].name}.{key} at planning, but is no longer."
@@ -168,11 +167,10 @@ def _is_traced(hook: Any) -> bool:
 
 
 def _check_module_hooks(name: str, module: nn.Module) -> None:
-    for kind in _HOOKS:
-        for hook in getattr(module, kind).values():
-            if not _is_traced(hook):
-                raise PlanMismatch(
-                    f"{name!r} has a hook ({kind.strip('_').replace('_', ' ')}), which a planned "
-                    "step does not run: it executes ops, not submodules. Remove the hook, put it "
-                    "on the whole model, or apply the plan with on_mismatch='eager'."
-                )
+    for kind, hook in call_hooks(module):
+        if not _is_traced(hook):
+            raise PlanMismatch(
+                f"{name!r} has a hook ({kind}), which a planned step does not run: it executes "
+                "ops, not submodules. Remove the hook, put it on the whole model, or apply the "
+                "plan with on_mismatch='eager'."
+            )
