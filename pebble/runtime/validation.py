@@ -15,9 +15,8 @@ from pebble.errors import InvalidArgument
 from pebble.measure.memory import step_memory
 from pebble.problem import Problem
 from pebble.referee import simulate
-from pebble.runtime.agreement import difference, same, tolerance
-from pebble.runtime.bench import Bench, StepResults, deterministic
-from pebble.runtime.planned_module import build
+from pebble.runtime.bench import Bench
+from pebble.runtime.step_modules import StepModules, compare
 from pebble.runtime.validation_report import Validation
 from pebble.schedule import Schedule
 from pebble.tracing.captured import Captured
@@ -89,23 +88,24 @@ def validate(
         If the capture was made on fake tensors, or the optimizer is none of torch's.
     """
     _check(captured, options.optimizer)
-    steps = _Steps.of(model, captured, problem, schedule)
+    steps = StepModules.of(model, captured, schedule)
     bench = Bench(model, captured, args, dict(kwargs or {}), options.seed)
     with bench.restored():
-        bits = _compare(bench, steps)
+        agreement = compare(bench, steps)
         seconds = bench.times((model, steps.kept, steps.planned), options.repeats)
-        weights = _weigh(bench, steps, options.optimizer)
-    trace, everything = simulate(problem, schedule), simulate(problem, kept_order(problem))
+        measured = _weigh(bench, steps, options.optimizer)
+    trace = simulate(problem, schedule)
+    kept_cost = simulate(problem, Schedule.keep_all(problem.graph)).cost
     predicted = options.predicted_peak_bytes
     if predicted is None:
         memory = step_memory(captured, optimizer=options.optimizer, model=model)
         predicted = memory.whole_step_peak(trace.peak)
     return Validation(
-        **vars(bits),
-        **vars(weights),
+        **vars(agreement),
+        **vars(measured),
         predicted_peak_bytes=predicted,
         budget_bytes=options.budget_bytes,
-        overhead_predicted=trace.cost / max(options.unplanned_cost or everything.cost, 1) - 1,
+        overhead_predicted=trace.cost / max(options.unplanned_cost or kept_cost, 1) - 1,
         overhead_measured=seconds[2] / seconds[1] - 1,
         seconds_eager=seconds[0],
         seconds_unplanned=seconds[1],
@@ -113,11 +113,6 @@ def validate(
         device=captured.device,
         threads=torch.get_num_threads(),
     )
-
-
-def kept_order(problem: Problem) -> Schedule:
-    """Everything once, in the reference order."""
-    return Schedule.keep_all(problem.graph)
 
 
 def _check(captured: Captured, optimizer: str | None) -> None:
@@ -133,64 +128,7 @@ def _check(captured: Captured, optimizer: str | None) -> None:
 
 
 @dataclass(frozen=True)
-class _Steps:
-    """The modules that are run beside the model.
-
-    Attributes
-    ----------
-    kept : nn.Module
-        The captured step with its loss in one piece and everything kept.
-    twin : nn.Module
-        The step that is planned, with everything kept; `kept` itself without chunks.
-    planned : nn.Module
-    draws : bool
-        Whether the step draws random numbers.
-    """
-
-    kept: nn.Module
-    twin: nn.Module
-    planned: nn.Module
-    draws: bool
-
-    @classmethod
-    def of(
-        cls, model: nn.Module, captured: Captured, problem: Problem, schedule: Schedule
-    ) -> _Steps:
-        whole = captured.whole or captured
-        kept = build(model, whole, Schedule.keep_all(whole.graph))
-        twin = kept if whole is captured else build(model, captured, kept_order(problem))
-        return cls(kept, twin, build(model, captured, schedule), _draws(captured))
-
-
-@dataclass(frozen=True)
-class _Bits:
-    """The part of a Validation that says what is equal."""
-
-    loss_equal: bool
-    gradients_equal: bool
-    buffers_equal: bool
-    eager_difference: float | None
-    chunks_difference: float | None
-    tolerance: float
-
-
-def _compare(bench: Bench, steps: _Steps) -> _Bits:
-    with deterministic():
-        expected, found = bench.results(steps.twin), bench.results(steps.planned)
-        whole = None if steps.twin is steps.kept else bench.results(steps.kept)
-        eager = None if steps.draws else bench.results(bench.model)
-    return _Bits(
-        loss_equal=same(expected.outputs, found.outputs),
-        gradients_equal=same(expected.gradients, found.gradients),
-        buffers_equal=same(expected.buffers, found.buffers),
-        eager_difference=None if eager is None else difference(found.gradients, eager.gradients),
-        chunks_difference=None if whole is None else _chunks_difference(found, whole),
-        tolerance=tolerance(found.gradients),
-    )
-
-
-@dataclass(frozen=True)
-class _Weights:
+class _MeasuredBytes:
     """The part of a Validation that says what was measured of the allocator."""
 
     resident_bytes: int
@@ -200,7 +138,7 @@ class _Weights:
     measured_curve: NDArray[np.int64]
 
 
-def _weigh(bench: Bench, steps: _Steps, optimizer: str | None) -> _Weights:
+def _weigh(bench: Bench, steps: StepModules, optimizer: str | None) -> _MeasuredBytes:
     resident, stepped = bench.resident(), 0
     if optimizer is not None:
         state, stepped = bench.optimizer_step(RUNNABLE_OPTIMIZERS[optimizer], steps.planned)
@@ -208,28 +146,10 @@ def _weigh(bench: Bench, steps: _Steps, optimizer: str | None) -> _Weights:
     largest_step = resident + stepped
     resident += bench.accumulated()
     run = bench.trace(steps.planned)
-    return _Weights(
+    return _MeasuredBytes(
         resident_bytes=resident,
         measured_peak_bytes=max(resident + run.peak, largest_step),
         eager_peak_bytes=max(resident + bench.peak(bench.model), largest_step),
         unplanned_peak_bytes=max(resident + bench.peak(steps.kept), largest_step),
         measured_curve=resident + run.live,
-    )
-
-
-def _draws(captured: Captured) -> bool:
-    """Whether the step draws random numbers."""
-    return any(
-        not op.recomputable
-        and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-        for op, nodes in zip(captured.graph.ops, captured.op_nodes)
-        for node in nodes[:1]
-    )
-
-
-def _chunks_difference(found: StepResults, whole: StepResults) -> float:
-    """Of gradients and of the loss, the first output."""
-    return max(
-        difference(found.gradients, whole.gradients),
-        difference(found.outputs[:1], whole.outputs[:1]),
     )
