@@ -34,7 +34,7 @@ from pebble.formatting import gigabytes, table
 from pebble.measure.allocator import trace_memory
 from pebble.measure.step import Step, trace_step
 from pebble.runtime import build
-from pebble.runtime.validation import loss_of
+from pebble.runtime.bench import loss_of
 from pebble.schedule import Schedule
 
 RESULTS = Path(__file__).parent / "results" / "batch_size.json"

@@ -36,6 +36,7 @@ from pebble.runtime.validation import RUNNABLE_OPTIMIZERS
 from pebble.schedule import Schedule
 from pebble.tracing import Captured, capture
 from pebble.tracing.accumulation import accumulated
+from pebble.tracing.torch_private.storages import storage_bytes
 
 MODELS = ("gpt2_dropout", "bert_dropout", "llama_tied", "vit", "t5", "mixtral")
 TARGETS = ("q_proj", "v_proj", "c_attn", "query", "value", "q", "v")
@@ -44,11 +45,6 @@ ACCUMULATE = (1, 4)
 STEPS = 3
 ALLOWED = 0.01
 RESULTS = Path(__file__).parent / "results" / "memory_model.json"
-
-
-def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Bytes of the storages behind these tensors, each once."""
-    return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
 
 
 def measured_peaks(

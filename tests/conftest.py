@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.capturing")
+pytest.register_assert_rewrite("tests.tracing.capturing")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from pebble.measure.step import measure
 from pebble.options import SearchOptions, StepOptions
 from pebble.plan.infeasible import infeasible_budget
 from pebble.plan.search import Search
-from pebble.runtime.split_graphs import compile_boxed, split
+from pebble.runtime.boxed_code import compile_boxed
+from pebble.runtime.split_graphs import split
 from pebble.tracing.torch_private.compiler_back_end import autograd_back_end, mark_boxed
 from pebble.tracing.torch_private.fake_tensors import outside_fake_mode
 

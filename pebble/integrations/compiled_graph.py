@@ -10,8 +10,8 @@ from torch import fx
 
 from pebble.errors import CaptureError
 from pebble.tracing import Captured, Output, OutputKind, Slot, SlotKind, State
-from pebble.tracing.graph_builder import wire
-from pebble.tracing.signature import Ends
+from pebble.tracing.graph_builder import build_graph
+from pebble.tracing.signature import StepSignature
 
 
 def capture_joint(
@@ -56,7 +56,7 @@ def capture_joint(
     outputs = _outputs(joint, handed, primals, {n.meta.get("desc") for n in tangents})
     kept = {o.node for o in outputs if o.kind is not OutputKind.BUFFER_UPDATE}
     updated = {o.name for o in outputs if o.kind is OutputKind.BUFFER_UPDATE}
-    ends = Ends(
+    signature = StepSignature(
         inputs=tuple(slot.node for slot in slots),
         tangents=tuple(tangents),
         handed=tuple(handed),
@@ -64,7 +64,7 @@ def capture_joint(
         gradients=tuple(n for n in gradients if n is not None),
         overwritten=frozenset(s.node for s in slots if s.name in updated),
     )
-    parts = wire(joint, ends, name="compiled")
+    parts = build_graph(joint, signature, name="compiled")
     return Captured(
         joint=joint,
         graph=parts.graph,

@@ -82,15 +82,3 @@ def _trace_cuda(run: Callable[[], Any], device: torch.device) -> AllocatorTrace:
     torch.cuda.synchronize(device)
     peak = torch.cuda.memory_stats(device)["requested_bytes.all.peak"]
     return AllocatorTrace(max(peak - before, 0), np.zeros(0, np.int64), result)
-
-
-def measure_peak(run: Callable[[], Any], device: str = "cpu") -> int:
-    """Most bytes that a run held at once beyond what was there before it.
-
-    Examples
-    --------
-    >>> import torch
-    >>> measure_peak(lambda: torch.zeros(256))
-    1024
-    """
-    return trace_memory(run, device).peak

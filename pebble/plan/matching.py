@@ -14,7 +14,7 @@ from pebble.graph import Graph
 from pebble.measure.step import Step, trace
 from pebble.plan.differences import first_difference
 from pebble.record import DEFAULT_LOSS, StepRecord
-from pebble.tracing.inputs import inputs_from_json
+from pebble.tracing.recorded_inputs import inputs_from_json
 
 Loss = Callable[[Any], torch.Tensor]
 

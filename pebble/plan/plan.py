@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pebble.measure.step import Step
-    from pebble.runtime.validation import Validation
+    from pebble.runtime.validation_report import Validation
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class Plan:
         Validation
             Gradients equal, peak predicted / measured / budget, step time, recompute cost.
         """
-        from pebble.runtime.validation import RUNNABLE_OPTIMIZERS, validate
+        from pebble.runtime.validation import RUNNABLE_OPTIMIZERS, ValidationOptions, validate
 
         if model is None and self.step is None:
             raise PlanMismatch(
@@ -241,12 +241,14 @@ class Plan:
             plan.schedule,
             step.inputs.args,
             step.inputs.kwargs,
-            predicted_peak_bytes=plan.peak_bytes,
-            budget_bytes=plan.budget_bytes,
-            unplanned_cost=plan.unplanned.cost,
-            optimizer=optimizer if optimizer in RUNNABLE_OPTIMIZERS else None,
-            seed=seed,
-            repeats=repeats,
+            options=ValidationOptions(
+                predicted_peak_bytes=plan.peak_bytes,
+                budget_bytes=plan.budget_bytes,
+                unplanned_cost=plan.unplanned.cost,
+                optimizer=optimizer if optimizer in RUNNABLE_OPTIMIZERS else None,
+                seed=seed,
+                repeats=repeats,
+            ),
         )
 
     def step_of(
@@ -262,7 +264,7 @@ class Plan:
         return matching_step(self.problem.graph, self.record, self.step, given)
 
     def on(self, step: Step) -> Plan:
-        """This plan with the workspaces of a step measured on this machine.
+        """The plan with the workspaces of a step measured on this machine.
 
         Raises
         ------

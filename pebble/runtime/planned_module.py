@@ -6,23 +6,20 @@ import copy
 import functools
 import types
 import weakref
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from pebble.errors import InvalidArgument, PlanMismatch
+from pebble.errors import InvalidArgument
+from pebble.runtime.follower import FORWARD, OWN, Follower, run_eagerly, unplanned
 from pebble.runtime.guards import Guards
-from pebble.runtime.planned_step import Stepper
+from pebble.runtime.planned_step import PlannedStep
 from pebble.schedule import Schedule
-
-if TYPE_CHECKING:
-    from pebble.tracing import Captured
+from pebble.tracing.captured import Captured
+from pebble.tracing.step_form import StepForm
 
 MISMATCH = ("error", "eager")
-_OWN = "_pebble_follower"
-_FORWARD = "_pebble_forward"
 
 
 def build(
@@ -59,90 +56,10 @@ def build(
     if on_mismatch == "error":
         guards.model.check_hooks(model)
     follower = Follower(
-        guards,
-        schedule,
-        captured.graph.fingerprint,
-        captured.loss,
-        on_mismatch,
-        captured.loss_only,
-        captured.chunks,
-        captured.accumulates,
+        guards, schedule, captured.graph.fingerprint, StepForm.of(captured), on_mismatch
     )
-    follower.stepper = Stepper(captured, schedule)
+    follower.step = PlannedStep(captured, schedule)
     return _wrap(model, follower)
-
-
-class Follower:
-    """What a planned module knows of its plan: shared by its copies, re-made after a pickle.
-
-    Pickled are plain data: after loading, the first planned call traces the model again (on that
-    call's own inputs) and checks that it computes the graph that was planned.
-    """
-
-    def __init__(
-        self,
-        guards: Guards,
-        schedule: Schedule,
-        fingerprint: str,
-        loss: Callable[[Any], torch.Tensor] | None,
-        on_mismatch: str,
-        loss_only: bool,
-        chunks: int,
-        accumulates: bool,
-    ) -> None:
-        self.guards = guards
-        self.schedule = schedule
-        self.fingerprint = fingerprint
-        self.loss = loss
-        self.on_mismatch = on_mismatch
-        self.loss_only = loss_only
-        self.chunks = chunks
-        self.accumulates = accumulates
-        self.stepper: Stepper | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"stepper": None}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Follower:
-        return self  # holds no tensor of the model: a copy of the module may share it
-
-    def applies(self, module: nn.Module) -> bool:
-        """Whether a call is a training call at all."""
-        return torch.is_grad_enabled() and module.training == self.guards.model.training
-
-    def run(self, module: PlannedModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Check, then run the planned step; or the model itself where that was asked for."""
-        try:
-            tensors = self.guards.match(module, args, kwargs)
-        except PlanMismatch:
-            if self.on_mismatch == "eager":
-                return run_eagerly(module, args, kwargs)
-            raise
-        if self.stepper is None:
-            self.stepper = self._trace(module, args, kwargs)
-        return self.stepper(tensors)
-
-    def _trace(
-        self, module: PlannedModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Stepper:
-        from pebble.tracing import capture
-        from pebble.tracing.accumulation import accumulated
-        from pebble.tracing.chunked_loss import chunk_loss
-
-        captured = capture(
-            unplanned(module), args, dict(kwargs), loss=self.loss, loss_only=self.loss_only
-        )
-        if self.chunks:
-            captured = chunk_loss(captured, self.chunks)
-        if self.accumulates:
-            captured = accumulated(captured)
-        if captured.graph.fingerprint != self.fingerprint:
-            raise PlanMismatch(
-                f"This {type(module).__name__} was saved with a plan, but computes another graph "
-                "here (another version of torch or of the model's code?). Plan it again with "
-                "pebble.optimize."
-            )
-        return Stepper(captured, self.schedule)
 
 
 class PlannedModule(nn.Module):
@@ -153,32 +70,10 @@ class PlannedModule(nn.Module):
     """
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _wrap, (unplanned(self), self.__dict__.get(_OWN))
+        return _wrap, (unplanned(self), self.__dict__.get(OWN))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PlannedModule:
-        return _wrap(copy.deepcopy(unplanned(self), memo), self.__dict__.get(_OWN))
-
-
-# Functions, not methods: a planned module has no name that its model might use for itself.
-
-
-def run_eagerly(planned: PlannedModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What the model's own forward returns."""
-    own = planned.__dict__.get(_FORWARD)
-    if own is not None:
-        return own(*args, **kwargs)
-    return super(PlannedModule, planned).forward(*args, **kwargs)
-
-
-def unplanned(planned: PlannedModule) -> nn.Module:
-    """The model without its plan, sharing everything else."""
-    state = {k: v for k, v in planned.__dict__.items() if k not in (_OWN, _FORWARD)}
-    if _FORWARD in planned.__dict__:
-        state["forward"] = planned.__dict__[_FORWARD]
-    base = type(planned).__mro__[2]
-    plain: nn.Module = object.__new__(base)
-    plain.__dict__.update(state)
-    return plain
+        return _wrap(copy.deepcopy(unplanned(self), memo), self.__dict__.get(OWN))
 
 
 def _wrap(model: nn.Module, follower: Follower | None) -> PlannedModule:
@@ -188,8 +83,8 @@ def _wrap(model: nn.Module, follower: Follower | None) -> PlannedModule:
     planned.__dict__.update(model.__dict__)
     own_forward = planned.__dict__.pop("forward", None)
     if own_forward is not None:
-        planned.__dict__[_FORWARD] = own_forward
-    planned.__dict__[_OWN] = follower
+        planned.__dict__[FORWARD] = own_forward
+    planned.__dict__[OWN] = follower
     return planned
 
 
@@ -209,7 +104,7 @@ def _make_class(base: type[nn.Module]) -> type[PlannedModule]:
 
     @functools.wraps(base.forward)
     def forward(self: PlannedModule, *args: Any, **kwargs: Any) -> Any:
-        follower: Follower | None = self.__dict__.get(_OWN)
+        follower: Follower | None = self.__dict__.get(OWN)
         if follower is None or not follower.applies(self):
             return run_eagerly(self, args, kwargs)
         return follower.run(self, args, kwargs)

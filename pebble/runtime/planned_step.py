@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from pebble.errors import PebbleError
-from pebble.runtime.guards import same_layout
-from pebble.runtime.split_graphs import Halves, compile_boxed, split
+from pebble.runtime.boxed_code import compile_boxed
+from pebble.runtime.gradient_takers import Taker, takers_of
+from pebble.runtime.split_graphs import Halves, split
+from pebble.runtime.tensor_spec import same_layout
 from pebble.schedule import Schedule
-from pebble.tracing.accumulation import Taker, takers_of
+from pebble.tracing.captured import Captured
+from pebble.tracing.signature import HELD, OutputKind
 from pebble.tracing.torch_private.autograd import below_autograd, version_of
 
-if TYPE_CHECKING:
-    from pebble.tracing import Captured
 
-
-class Stepper:
+class PlannedStep:
     """Runs the two halves of a captured step by a schedule.
 
     Parameters
@@ -43,18 +43,18 @@ class Stepper:
         fed = [slot for slot in captured.slots if slot.node.op == "placeholder"]
         position = {slot.node: i for i, slot in enumerate(fed)}
         self.differentiated = [position[n] for n in position if n in captured.gradients]
-        kinds = [output.kind.name for output in captured.outputs]
-        self.differentiable = [i for i, kind in enumerate(kinds) if kind == "DIFFERENTIABLE"]
-        self.plain = [i for i, kind in enumerate(kinds) if kind == "PLAIN"]
+        kinds = [output.kind for output in captured.outputs]
+        self.differentiable = [i for i, k in enumerate(kinds) if k is OutputKind.DIFFERENTIABLE]
+        self.plain = [i for i, kind in enumerate(kinds) if kind is OutputKind.PLAIN]
         by_name = {name: i for i, s in enumerate(fed) for name in (s.name, *s.aliases)}
         self.updates = [
             (i, by_name[output.name])
             for i, output in enumerate(captured.outputs)
-            if kinds[i].endswith("_UPDATE")
+            if output.kind not in HELD
         ]
         self.returned = sorted((*self.differentiable, *self.plain))
         self.rebuild = captured.rebuild
-        self.tangents = [_Layout(slot.node.meta["val"]) for slot in captured.tangents]
+        self.tangents = [_TangentLayout(slot.node.meta["val"]) for slot in captured.tangents]
         self._plan_tape(captured, halves, {slot.node: slot.name for slot in fed})
 
     def _plan_tape(self, captured: Captured, halves: Halves, names: dict[Any, str]) -> None:
@@ -86,7 +86,7 @@ class Stepper:
             What the captured forward returns: differentiable outputs with autograd, others
             detached.
         """
-        step = _Step(self, tensors)
+        step = _StepRun(self, tensors)
         differentiated = [tensors[i] for i in self.differentiated]
         made = _Function.apply(step, *differentiated)  # type: ignore[no-untyped-call]
         # not kept by the step, which the outputs' grad_fn keeps: that would be a cycle
@@ -106,7 +106,7 @@ class Stepper:
             yield
 
 
-class _Layout:
+class _TangentLayout:
     """Shape, strides and dtype that the backward half expects of a tangent."""
 
     def __init__(self, example: torch.Tensor) -> None:
@@ -123,11 +123,11 @@ class _Layout:
         return dense.zero_() if tangent is None else dense.copy_(tangent)
 
 
-class _Step:
+class _StepRun:
     """The state of one step between its halves."""
 
-    def __init__(self, stepper: Stepper, tensors: list[torch.Tensor]) -> None:
-        self.stepper = stepper
+    def __init__(self, plan: PlannedStep, tensors: list[torch.Tensor]) -> None:
+        self.plan = plan
         self.tensors = tensors
         self.handed: list[Any] = []
         self.tape: list[torch.Tensor] | None = None
@@ -135,7 +135,7 @@ class _Step:
         self.versions: list[int] = []
 
     def run_forward(self) -> tuple[torch.Tensor, ...]:
-        plan, n = self.stepper, self.stepper.n_outputs
+        plan, n = self.plan, self.plan.n_outputs
         with plan.plain_dispatch():
             results = plan.forward(list(self.tensors))
         outputs, tape = list(results[:n]), list(results[n:])
@@ -161,7 +161,7 @@ class _Step:
     def run_backward(
         self, tangents: tuple[torch.Tensor | None, ...], takers: list[Taker]
     ) -> tuple[Any, ...]:
-        plan, tape = self.stepper, self.tape
+        plan, tape = self.plan, self.tape
         if tape is None:
             raise PebbleError(
                 "A planned step runs its backward once: what it saved is gone. Call the model "
@@ -192,7 +192,7 @@ class _Function(torch.autograd.Function):
     """The step as autograd sees it: from what is differentiated to the differentiable outputs."""
 
     @staticmethod
-    def forward(ctx: Any, step: _Step, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(ctx: Any, step: _StepRun, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         ctx.set_materialize_grads(False)
         ctx.step = step
         return step.run_forward()

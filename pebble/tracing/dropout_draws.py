@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 import torch
 from torch import fx
+
+from pebble.tracing.call_writer import CallWriter
 
 aten = torch.ops.aten
 
@@ -35,14 +36,7 @@ def _split(graph: fx.Graph, node: fx.Node) -> None:
     example = source.meta["val"]
     keep = 1.0 - probability
 
-    def call(target: Any, *args: Any, **kwargs: Any) -> fx.Node:
-        made = graph.call_function(target, args, kwargs)
-        made.meta = {k: v for k, v in node.meta.items() if k not in ("val", "tensor_meta")}
-        given = fx.map_arg((args, kwargs), lambda n: n.meta["val"])
-        with example.fake_mode:
-            made.meta["val"] = target(*given[0], **given[1])
-        return made
-
+    call = CallWriter(graph, example.fake_mode, node).call
     with graph.inserting_before(node):
         blank = call(
             aten.empty.memory_format,

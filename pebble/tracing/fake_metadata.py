@@ -10,7 +10,7 @@ from torch import fx
 aten = torch.ops.aten
 
 
-def correct_metas(joint: fx.GraphModule) -> None:
+def correct_metadata(joint: fx.GraphModule) -> None:
     """Give every node the dtype that its real kernel makes, in place.
 
     Known: the mean and rstd of a layer norm on the CPU. With weights wider than the input (under

@@ -12,62 +12,16 @@ from torch import fx
 
 from pebble.errors import CaptureError
 from pebble.graph import Graph, Op, Phase, Value
-from pebble.tracing.torch_private.operators import OpOverload, arguments_of, is_mutable, op_name
+from pebble.tracing.aten_rules import has_effect, idle_inputs, may_repeat
+from pebble.tracing.op_texts import describe, module_path, op_kind
+from pebble.tracing.signature import StepSignature
 from pebble.tracing.torch_private.storages import storage_id
 
 BOUNDARY_KIND = "pebble.boundary"
-_TRUSTED = ("aten", "prims", "quantized_decomposed", "torchvision")
-_SHORT = {
-    torch.float32: "f32", torch.float64: "f64", torch.float16: "f16", torch.bfloat16: "bf16",
-    torch.int64: "i64", torch.int32: "i32", torch.int16: "i16", torch.int8: "i8",
-    torch.uint8: "u8", torch.bool: "b8", torch.complex64: "c64", torch.complex128: "c128",
-}  # fmt: skip
-
-# A normalisation in training mode is given the running statistics, but its results other than
-# the updated statistics do not depend on them, nor do its gradients:
-# op -> (position of the flag for training, or None where it always trains; those of the statistics)
-_IDLE_STATISTICS: dict[str, tuple[int | None, tuple[int, ...]]] = {
-    "aten::_native_batch_norm_legit_functional": (5, (3, 4)),
-    "aten::_native_batch_norm_legit": (5, (3, 4)),
-    "aten::native_batch_norm": (5, (3, 4)),
-    "aten::native_batch_norm_backward": (7, (3, 4)),
-    "aten::_batch_norm_with_update_functional": (None, (3, 4)),
-    "aten::batch_norm_backward": (7, (3, 4)),
-    "aten::cudnn_batch_norm": (5, (3, 4)),
-    "aten::cudnn_batch_norm_backward": (None, (3, 4)),
-    "aten::miopen_batch_norm": (5, (3, 4)),
-    "aten::miopen_batch_norm_backward": (None, (3, 4)),
-}
 
 
 @dataclass(frozen=True)
-class Ends:
-    """What the graph's inputs and outputs mean for lifetimes.
-
-    Attributes
-    ----------
-    inputs : tuple of fx.Node
-        Placeholders and constants that are there before the step.
-    tangents : tuple of fx.Node
-    handed : tuple of fx.Node
-        Forward outputs, updates included.
-    kept : frozenset of fx.Node
-        Forward outputs that the caller holds.
-    gradients : tuple of fx.Node
-    overwritten : frozenset of fx.Node
-        Inputs whose contents the step replaces at the boundary.
-    """
-
-    inputs: tuple[fx.Node, ...]
-    tangents: tuple[fx.Node, ...]
-    handed: tuple[fx.Node, ...]
-    kept: frozenset[fx.Node]
-    gradients: tuple[fx.Node, ...]
-    overwritten: frozenset[fx.Node]
-
-
-@dataclass(frozen=True)
-class Wiring:
+class BuiltGraph:
     """A Graph and the map between it and the fx nodes; see `pebble.tracing.Captured`."""
 
     graph: Graph
@@ -77,7 +31,9 @@ class Wiring:
     value_source: tuple[fx.Node, ...]
 
 
-def wire(joint: fx.GraphModule, ends: Ends, *, name: str, loss_outside: bool = False) -> Wiring:
+def build_graph(
+    joint: fx.GraphModule, signature: StepSignature, *, name: str, loss_outside: bool = False
+) -> BuiltGraph:
     """The pebble Graph of a joint graph, in the joint graph's own order.
 
     With `loss_outside` the caller computes the loss: it and its root gradient are a value more.
@@ -87,17 +43,17 @@ def wire(joint: fx.GraphModule, ends: Ends, *, name: str, loss_outside: bool = F
     CaptureError
         If a size is symbolic.
     """
-    builder = _Builder(ends)
-    for node in ends.inputs:
+    builder = _Builder(signature)
+    for node in signature.inputs:
         builder.external(node)
-    before, after = _halves(joint.graph, ends)
+    before, after = _halves(joint.graph, signature)
     for node in before:
         builder.add(node, Phase.FORWARD)
     boundary = builder.boundary(loss_outside)
     for node in after:
         builder.add(node, Phase.BACKWARD)
     graph = Graph(builder.ops, builder.finished_values(), name=name, boundary=boundary)
-    return Wiring(
+    return BuiltGraph(
         graph,
         tuple(builder.op_nodes),
         builder.value_of,
@@ -106,17 +62,17 @@ def wire(joint: fx.GraphModule, ends: Ends, *, name: str, loss_outside: bool = F
     )
 
 
-def _halves(graph: fx.Graph, ends: Ends) -> tuple[list[fx.Node], list[fx.Node]]:
+def _halves(graph: fx.Graph, signature: StepSignature) -> tuple[list[fx.Node], list[fx.Node]]:
     """The call nodes before and after the boundary, each in the graph's order.
 
     The boundary stands before the first node that depends on a tangent; what a forward output
     needs comes before it in any case.
     """
-    needed = set(ends.handed)
+    needed = set(signature.handed)
     for node in reversed(graph.nodes):
         if node in needed:
             needed.update(node.all_input_nodes)
-    dependent = set(ends.tangents)
+    dependent = set(signature.tangents)
     before: list[fx.Node] = []
     after: list[fx.Node] = []
     begun = False
@@ -130,45 +86,11 @@ def _halves(graph: fx.Graph, ends: Ends) -> tuple[list[fx.Node], list[fx.Node]]:
     return before, after
 
 
-def idle_inputs(node: fx.Node) -> frozenset[fx.Node]:
-    """Inputs that a node is given but whose contents do not influence what others read of it."""
-    known = _IDLE_STATISTICS.get(op_name(node.target))
-    if known is None:
-        return frozenset()
-    flag, positions = known
-    if flag is not None and (len(node.args) <= flag or node.args[flag] is not True):
-        return frozenset()
-    given = (node.args[i] for i in positions if i < len(node.args))
-    return frozenset(arg for arg in given if isinstance(arg, fx.Node))
-
-
-def results_of(graph: fx.Graph) -> list[Any]:
-    """What a graph returns: nodes, or None."""
-    results: Any = graph.output_node().args[0]
-    return list(results)
-
-
-def describe(tensor: torch.Tensor) -> str:
-    """Dtype and shape.
-
-    Examples
-    --------
-    >>> import torch
-    >>> describe(torch.zeros(8, 512))
-    'f32[8, 512]'
-    """
-    return f"{_dtype(tensor.dtype)}[{', '.join(map(str, tensor.shape))}]"
-
-
-def _dtype(dtype: torch.dtype) -> str:
-    return _SHORT.get(dtype, str(dtype).removeprefix("torch."))
-
-
 @dataclass
 class _Builder:
     """Grows the ops and values node by node."""
 
-    ends: Ends
+    signature: StepSignature
     ops: list[Op] = field(default_factory=list)
     op_nodes: list[tuple[fx.Node, ...]] = field(default_factory=list)
     values: list[Value] = field(default_factory=list)
@@ -182,13 +104,13 @@ class _Builder:
 
     def external(self, node: fx.Node) -> None:
         self._value(node, node.meta["val"], external=True)
-        if node in self.ends.overwritten:
+        if node in self.signature.overwritten:
             self.stale.add(node)
 
     def boundary(self, loss_outside: bool) -> int:
-        reads = [self.value_of[node] for node in self.ends.handed]
+        reads = [self.value_of[node] for node in self.signature.handed]
         reads += [] if self.turn is None else [self.turn]
-        made = [self._value(node, node.meta["val"])[0] for node in self.ends.tangents]
+        made = [self._value(node, node.meta["val"])[0] for node in self.signature.tangents]
         if loss_outside:
             made.append(self._outside_loss())
         self.ops.append(
@@ -201,7 +123,7 @@ class _Builder:
         return len(self.ops) - 1
 
     def _outside_loss(self) -> int:
-        first = self.ends.tangents[0]
+        first = self.signature.tangents[0]
         size = 2 * first.meta["val"].itemsize
         self.values.append(Value("loss", size, pinned=True, spec="loss and root gradient"))
         self.source.append(first)
@@ -210,7 +132,7 @@ class _Builder:
     def finished_values(self) -> list[Value]:
         pinned = {
             self.value_of[node]
-            for node in (*self.ends.kept, *self.ends.gradients, *self.ends.tangents)
+            for node in (*self.signature.kept, *self.signature.gradients, *self.signature.tangents)
         }
         return [
             Value(v.name, v.size, v.external, v.pinned or (i in pinned and not v.external), v.spec)
@@ -301,7 +223,7 @@ class _Builder:
                 tuple(made) + after,
                 phase=phase,
                 recomputable=not outdated and may_repeat(node),
-                kind=self._kind(node, reads),
+                kind=op_kind(node, reads, self.value_of, self.views),
                 module=module_path(node),
             )
         )
@@ -318,100 +240,3 @@ class _Builder:
         self.values.append(Value(f"turn_of_{node.name}", 0, spec="turn"))
         self.source.append(node)
         return before, (self.turn,)
-
-    # -- kinds -------------------------------------------------------------------------------
-
-    def _kind(self, node: fx.Node, reads: tuple[int, ...]) -> str:
-        """The op and everything but tensors that decides what it computes: arguments, views."""
-        place = {value: i for i, value in enumerate(reads)}
-        text = self._call(node, place)
-        name = _name(node.target)
-        plain = f"{name}({', '.join(f'%{i}' for i in range(len(reads)))})"
-        return name if text == plain else text
-
-    def _call(self, node: fx.Node, place: Mapping[int, int]) -> str:
-        parts = [self._argument(arg, place) for arg in node.args]
-        parts += [f"{key}={self._argument(arg, place)}" for key, arg in node.kwargs.items()]
-        return f"{_name(node.target)}({', '.join(parts)})"
-
-    def _argument(self, arg: Any, place: Mapping[int, int]) -> str:
-        if isinstance(arg, fx.Node):
-            if arg in self.views:
-                return self._call(arg, place)
-            return f"%{place[self.value_of[arg]]}"
-        if isinstance(arg, (list, tuple)):
-            return f"[{', '.join(self._argument(a, place) for a in arg)}]"
-        if isinstance(arg, torch.dtype):
-            return _dtype(arg)
-        if isinstance(arg, torch.device):
-            return arg.type
-        return str(arg) if isinstance(arg, (torch.layout, torch.memory_format)) else repr(arg)
-
-
-def _name(target: Any) -> str:
-    if isinstance(target, OpOverload):
-        return str(target)
-    return str(getattr(target, "__name__", target))
-
-
-def may_repeat(node: fx.Node) -> bool:
-    """Whether a node gives the same result each time and does nothing else."""
-    target = node.target
-    if not isinstance(target, OpOverload):
-        return target is operator.getitem
-    if target.namespace not in _TRUSTED or is_mutable(target):
-        return False
-    if torch.Tag.nondeterministic_seeded not in target.tags and not _has_dropout(target):
-        return True
-    return _has_dropout(target) and _dropout(node) == 0.0
-
-
-def has_effect(node: fx.Node) -> bool:
-    """Whether a node draws random numbers or communicates, so that its turn matters."""
-    if node.meta.get("val") is None:
-        return True
-    target = node.target
-    if not isinstance(target, OpOverload) or may_repeat(node):
-        return False
-    return (
-        torch.Tag.nondeterministic_seeded in target.tags
-        or _has_dropout(target)
-        or target.namespace.startswith(("_c10d", "c10d"))
-    )
-
-
-def _has_dropout(target: OpOverload) -> bool:
-    forward = "backward" not in op_name(target)
-    return forward and any(a.name == "dropout_p" for a in arguments_of(target))
-
-
-def _dropout(node: fx.Node) -> Any:
-    for i, argument in enumerate(arguments_of(node.target)):  # type: ignore[arg-type]
-        if argument.name == "dropout_p":
-            default = argument.default_value if argument.has_default_value() else None
-            given = node.args[i] if i < len(node.args) else default
-            return node.kwargs.get("dropout_p", given)
-    return None
-
-
-def module_path(node: fx.Node) -> str:
-    """Path of the module whose forward a node is part of, such as ``transformer.h.0.mlp``."""
-    stack = node.meta.get("nn_module_stack") or node.meta.get("fwd_nn_module_stack")
-    if not stack:
-        return ""
-    path = str(next(reversed(stack.values()))[0])
-    return _tidy(path)
-
-
-def _tidy(path: str) -> str:
-    """Dynamo writes ``L['self'].layers.0`` or ``L['self']._modules['layers']``.
-
-    Examples
-    --------
-    >>> _tidy("L['self'].layers.0"), _tidy("L['self']._modules['layers']._modules['0']")
-    ('layers.0', 'layers.0')
-    """
-    _, _, inner = path.partition("]")
-    for junk in ("._modules", "['", "']", "[", "]"):
-        inner = inner.replace(junk, "." if "[" in junk else "")
-    return ".".join(part for part in inner.split(".") if part not in ("", "_held"))

@@ -1,4 +1,4 @@
-"""The ends of a joint graph: read, and put into the form that the Graph is made from."""
+"""A joint graph in the form that the Graph is made from: every node an op or view of the step."""
 
 from __future__ import annotations
 
@@ -8,19 +8,29 @@ import torch
 from torch import fx
 
 from pebble.errors import CaptureError
-from pebble.tracing.forward import StepGraph, TracedOutput
-from pebble.tracing.graph_builder import Ends, results_of
-from pebble.tracing.signature import Output, OutputKind, Slot, SlotKind
+from pebble.tracing.call_writer import CallWriter
+from pebble.tracing.forward_graph import ForwardGraph
+from pebble.tracing.signature import Output, OutputKind, Slot, SlotKind, results_of
 from pebble.tracing.torch_private.joint_export import EndKind, JointTrace
 from pebble.tracing.torch_private.storages import storage_id
+from pebble.tracing.traced_output import TracedOutput
 
 
-class Reader:
-    """Reads the ends of a joint graph and puts them into pebble's form."""
+class JointCleanup:
+    """Reads what a joint graph is given and hands over, and rewrites it to hold nothing else.
 
-    def __init__(self, step: StepGraph, joint: JointTrace, choice: TracedOutput) -> None:
-        self.step = step
-        self.choice = choice
+    Parameters
+    ----------
+    forward : ForwardGraph
+        What was differentiated.
+    joint : JointTrace
+        Its graph is changed in place.
+    output : TracedOutput
+    """
+
+    def __init__(self, forward: ForwardGraph, joint: JointTrace, output: TracedOutput) -> None:
+        self.forward = forward
+        self.output = output
         self.module = joint.graph_module
         self.graph = joint.graph_module.graph
         self.joint = joint
@@ -44,19 +54,6 @@ class Reader:
         self.graph.lint()
         self.module.recompile()
 
-    def ends(self) -> Ends:
-        """The ends of the tidied graph."""
-        held = (OutputKind.DIFFERENTIABLE, OutputKind.PLAIN)
-        updated = {o.name for o in self.outputs if o.kind not in held}
-        return Ends(
-            inputs=tuple(slot.node for slot in self.slots),
-            tangents=tuple(slot.node for slot in self.tangents),
-            handed=tuple(output.node for output in self.outputs),
-            kept=frozenset(output.node for output in self.outputs if output.kind in held),
-            gradients=tuple(g for g in self.gradients.values() if g is not None),
-            overwritten=frozenset(s.node for s in self.slots if s.name in updated),
-        )
-
     # -- steps of tidying ----------------------------------------------------------------------
 
     def _read_inputs(self) -> None:
@@ -70,14 +67,14 @@ class Reader:
                 )
             what, i = end
             if what is EndKind.TANGENT:
-                self.tangents.append(Slot(SlotKind.TANGENT, self.choice.names[i], node))
+                self.tangents.append(Slot(SlotKind.TANGENT, self.output.names[i], node))
                 continue
             self.nodes[i] = node
-            kind = self.step.kinds[i]
+            kind = self.forward.kinds[i]
             if kind is not SlotKind.CONSTANT:
-                name, *aliases = self.step.names[i]
+                name, *aliases = self.forward.names[i]
                 self.slots.append(Slot(kind, name, node, tuple(aliases)))
-                if self.step.tensors[i].requires_grad:
+                if self.forward.tensors[i].requires_grad:
                     self.gradients[node] = None
 
     def _strip_copies(self) -> None:
@@ -102,7 +99,7 @@ class Reader:
                 )
             what, i = end
             if what is EndKind.RESULT:
-                name = self.choice.names[i]
+                name = self.output.names[i]
                 root = name in differentiated
                 user[i] = Output(
                     OutputKind.DIFFERENTIABLE if root else OutputKind.PLAIN, name, node
@@ -119,11 +116,12 @@ class Reader:
             )
 
     def _update(self, i: int, node: fx.Node) -> Output:
-        kind, names = self.step.kinds[i], self.step.names[i]
+        kind, names = self.forward.kinds[i], self.forward.names[i]
         if kind is SlotKind.CONSTANT:
             raise CaptureError(
-                f"The forward writes to a tensor of shape {list(self.step.tensors[i].shape)} that "
-                "is no buffer of the model. Register it with register_buffer, or write to a copy."
+                f"The forward writes to a tensor of shape {list(self.forward.tensors[i].shape)} "
+                "that is no buffer of the model. Register it with register_buffer, or write to a "
+                "copy."
             )
         update = OutputKind.INPUT_UPDATE if kind is SlotKind.INPUT else OutputKind.BUFFER_UPDATE
         return Output(update, names[0], node)
@@ -161,22 +159,18 @@ class Reader:
         layout = torch.contiguous_format
         if like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last):
             layout = torch.channels_last
+        writer = CallWriter(self.graph, node.meta["val"].fake_mode)
         with self.graph.inserting_after(after):
-            copy = self.graph.call_function(
-                torch.ops.aten.clone.default, (node,), {"memory_format": layout}
-            )
-        with node.meta["val"].fake_mode:
-            copy.meta["val"] = torch.ops.aten.clone.default(node.meta["val"], memory_format=layout)
-        return copy
+            return writer.call(torch.ops.aten.clone.default, node, memory_format=layout)
 
     def _constants(self) -> None:
         """Constants of the model become attributes of the joint graph, one slot each."""
-        for i, kind in enumerate(self.step.kinds):
+        for i, kind in enumerate(self.forward.kinds):
             if kind is not SlotKind.CONSTANT:
                 continue
             node = self.nodes[i]
             name = f"_constant_{i}"
-            setattr(self.module, name, self.step.tensors[i])
+            setattr(self.module, name, self.forward.tensors[i])
             with self.graph.inserting_before(node):
                 held = self.graph.get_attr(name)
             held.meta = dict(node.meta)

@@ -10,67 +10,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
 
 from pebble.errors import InvalidArgument
+from pebble.tracing.captured import Captured
+from pebble.tracing.row_forms import (
+    SAME_ROWS,
+    TURNS,
+    Cut,
+    Form,
+    is_transpose,
+    reshaped,
+    sliced,
+    unsliced,
+)
+from pebble.tracing.signature import HELD, OutputKind
 from pebble.tracing.torch_private.operators import (
     LOG_SOFTMAX,
     LOG_SOFTMAX_BACKWARD,
     TO_COPY,
-    UNSAFE_VIEW,
 )
-
-if TYPE_CHECKING:
-    from pebble.tracing.step_capture import Captured
 
 aten = torch.ops.aten
 
 MEAN, SUM = 1, 2  # torch's numbers for the reductions of a loss
-SAME_ROWS = frozenset(
-    (aten.view.default, UNSAFE_VIEW, aten.reshape.default, aten.detach.default)
-    + (aten.alias.default, aten.clone.default)
-)
-TURNS = frozenset((aten.t.default, aten.permute.default, aten.transpose.int))
 _LINEAR = frozenset(
     (aten.mul.Tensor, aten.div.Tensor, aten.mul.Scalar, aten.div.Scalar, aten.neg.default)
     + (TO_COPY, aten.add.Tensor, aten.sub.Tensor, aten.tanh_backward.default)
 )
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A slice of positions, as in ``logits[:, :-1]``: `shape` are the row dimensions before."""
-
-    shape: tuple[int, ...]
-    dim: int
-    start: int
-    end: int
-    step: int
-
-
-@dataclass(frozen=True)
-class Form:
-    """How the rows of a wide tensor lie.
-
-    Attributes
-    ----------
-    rows : tuple of int
-        The tensor's dimensions but the last, which are the classes.
-    cuts : tuple of Cut
-        What was taken of the projection's rows so far.
-    gradient : bool
-        Whether it is linear in the gradient of the loss.
-    turned : bool
-        The transpose of such a matrix.
-    """
-
-    rows: tuple[int, ...]
-    cuts: tuple[Cut, ...] = ()
-    gradient: bool = False
-    turned: bool = False
 
 
 class Exit(StrEnum):
@@ -180,9 +150,7 @@ class _Walk:
         self.region = region
         self.forms = region.forms
         self.nodes = list(captured.joint.graph.nodes)
-        self.shown = {
-            o.node: o for o in captured.outputs if o.kind.value in ("differentiable", "plain")
-        }
+        self.shown = {o.node: o for o in captured.outputs if o.kind in HELD}
 
     def run(self) -> None:
         region = self.region
@@ -200,7 +168,7 @@ class _Walk:
         if not region.exits:
             raise no_chunks("no gradient leaves it towards the hidden states or the weight")
         for node, output in self.shown.items():
-            if node in self.forms and output.kind.value == "differentiable":
+            if node in self.forms and output.kind is OutputKind.DIFFERENTIABLE:
                 raise no_chunks(
                     f"the step is differentiated from output {output.name}, which is as large as "
                     "the logits"
@@ -228,13 +196,13 @@ class _Walk:
         if any(form.turned for form in forms):
             return None
         if node.target in SAME_ROWS:
-            return _reshaped(node, first, self.region.classes)
+            return reshaped(node, first, self.region.classes)
         if node.target is aten.slice.Tensor:
-            return _sliced(node, first)
+            return sliced(node, first)
         if node.target is aten.slice_backward.default:
-            return _unsliced(node, first)
+            return unsliced(node, first)
         if node.target in TURNS:
-            turned = first.gradient and len(first.rows) == 1 and _is_transpose(node)
+            turned = first.gradient and len(first.rows) == 1 and is_transpose(node)
             return replace(first, turned=True) if turned else None
         same = all((f.rows, f.cuts) == (first.rows, first.cuts) for f in forms)
         shaped = tuple(node.meta["val"].shape[:-1]) == first.rows
@@ -284,52 +252,3 @@ class _Walk:
             over = {d % (len(form.rows) + 1) for d in dims}
             return Exit.BIAS if over == set(range(len(form.rows))) else None
         return None
-
-
-def _reshaped(node: fx.Node, form: Form, classes: int) -> Form | None:
-    shape = tuple(map(int, node.meta["val"].shape))
-    rows = 1
-    for n in shape[:-1]:
-        rows *= n
-    if shape[-1] != classes or rows * classes != node.args[0].meta["val"].numel():  # type: ignore[union-attr]
-        return None
-    return replace(form, rows=shape[:-1])
-
-
-def _sliced(node: fx.Node, form: Form) -> Form | None:
-    given: tuple[Any, ...] = node.args[1:]
-    rest: tuple[Any, ...] = (0, None, None, 1)[len(given) :]
-    dim, start, end, step = given + rest
-    dims = len(form.rows) + 1
-    dim %= dims
-    if form.gradient or dim == dims - 1:
-        return None
-    size = form.rows[dim]
-    start, end, step = slice(start, end, step).indices(size)
-    if (start, end, step) == (0, size, 1):
-        return form
-    cut = Cut(form.rows, dim, start, end, step)
-    return replace(form, rows=tuple(node.meta["val"].shape[:-1]), cuts=(*form.cuts, cut))
-
-
-def _unsliced(node: fx.Node, form: Form) -> Form | None:
-    """The backward of a slice undoes the last cut; one that took everything changes nothing."""
-    given: tuple[Any, ...] = node.args[1:]
-    sizes, dim, start, end, step = given
-    rows = tuple(sizes)[:-1]
-    dim %= len(rows) + 1
-    if not form.gradient or dim == len(rows):
-        return None
-    start, end, step = slice(start, end, step).indices(rows[dim])
-    if (start, end, step) == (0, rows[dim], 1):
-        return form
-    if not form.cuts or form.cuts[-1] != Cut(rows, dim, start, end, step):
-        return None
-    return replace(form, rows=rows, cuts=form.cuts[:-1])
-
-
-def _is_transpose(node: fx.Node) -> bool:
-    if node.target is aten.t.default:
-        return True
-    dims: Any = node.args[1] if node.target is aten.permute.default else node.args[1:]
-    return [d % 2 for d in dims] != ([0, 1] if node.target is aten.permute.default else [0, 0])

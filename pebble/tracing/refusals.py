@@ -2,9 +2,89 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+from torch import nn
+
+from pebble.errors import CaptureError, PebbleError
+from pebble.tracing.torch_private.dynamo import ForwardTrace
+
+logger = logging.getLogger("pebble")
+_Traced = TypeVar("_Traced")
+
+
+def attempt(what: str, model: nn.Module, trace: Callable[[], _Traced]) -> _Traced:
+    """What a trace returns.
+
+    Raises
+    ------
+    CaptureError
+        If it fails: where, why, and what helps.
+    """
+    try:
+        return trace()
+    except PebbleError:
+        raise
+    except Exception as error:
+        reason, where = explain(error)
+        place = f" at {where}" if where else ""
+        raise CaptureError(
+            f"The {what} of {type(model).__name__} cannot be traced into one graph{place}: "
+            f"{reason}. {_advice(model, error)}"
+        ) from error
+
+
+def check_sizes(traced: ForwardTrace, model: nn.Module) -> None:
+    """Refuse a forward whose sizes depend on data."""
+    if traced.symbol is not None:
+        raise CaptureError(
+            f"The forward of {type(model).__name__} makes a number or size that depends on data"
+            f"{f' at {traced.symbol}' if traced.symbol else ''}. A plan holds for fixed shapes: "
+            "keep the number in a tensor (no .item()), and use torch.where or a mask in place of "
+            "boolean indexing and nonzero."
+        )
+
+
+def check_side_effects(traced: ForwardTrace, model: nn.Module) -> None:
+    """Refuse a forward that replaces the model's tensors; warn of other changes of state."""
+    if any("._buffers" in place or "._parameters" in place for place in traced.side_effects):
+        raise CaptureError(
+            f"The forward of {type(model).__name__} assigns a new tensor to a buffer or parameter, "
+            "which a traced step cannot repeat. Write into the tensor instead: "
+            "self.buffer.copy_(new) in place of self.buffer = new."
+        )
+    if traced.side_effects:
+        logger.warning(
+            "The forward of %s changes Python state (%s), which a planned step does not.",
+            type(model).__name__,
+            ", ".join(traced.side_effects),
+        )
+
+
+def _advice(model: nn.Module, error: Exception) -> str:
+    if isinstance(error, TypeError):
+        return "Check that the model runs on these inputs."
+    if hasattr(model, "_orig_mod"):
+        return "Pass the model as it was before torch.compile (its _orig_mod)."
+    if any(isinstance(m, nn.RNNBase) for m in model.modules()):
+        return (
+            "torch does not trace nn.RNN, nn.LSTM and nn.GRU; write the recurrence with "
+            "nn.LSTMCell or nn.GRUCell, or plan the rest of the model."
+        )
+    if any(getattr(m, "gradient_checkpointing", False) is True for m in model.modules()):
+        return (
+            "Switch the model's own gradient checkpointing off first "
+            "(model.gradient_checkpointing_disable()): pebble decides what is recomputed."
+        )
+    return (
+        "Make this line free of data-dependent Python (torch.where for if, fixed shapes, no "
+        ".item()), or plan the part of the model without it."
+    )
 
 
 def explain(error: BaseException) -> tuple[str, str]:
@@ -27,7 +107,7 @@ def explain(error: BaseException) -> tuple[str, str]:
 
 def _innermost(error: BaseException) -> str:
     """The last frame outside of torch, if any."""
-    here = str(Path(__file__).parents[2])
+    here = str(Path(__file__).parents[1])
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -1,9 +1,11 @@
-"""What a joint graph is given and what it hands over."""
+"""What a joint graph is given and what it hands over; what that means for lifetimes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from torch import fx
 
@@ -25,6 +27,9 @@ class OutputKind(StrEnum):
     PLAIN = "plain"
     BUFFER_UPDATE = "buffer_update"
     INPUT_UPDATE = "input_update"
+
+
+HELD = frozenset((OutputKind.DIFFERENTIABLE, OutputKind.PLAIN))  # by the caller of the model
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,77 @@ class Slot:
 
 @dataclass(frozen=True)
 class Output:
-    """A forward output of the joint graph: `name` is its path in the model's output, or the name
-    of the slot whose contents it replaces.
+    """A forward output of the joint graph.
+
+    Attributes
+    ----------
+    kind : OutputKind
+    name : str
+        Its path in the model's output, or the name of the slot whose contents it replaces.
+    node : fx.Node
     """
 
     kind: OutputKind
     name: str
     node: fx.Node
+
+
+@dataclass(frozen=True)
+class StepSignature:
+    """What a step is given and hands over, as the lifetimes of its values need it.
+
+    Attributes
+    ----------
+    inputs : tuple of fx.Node
+        Placeholders and constants that are there before the step.
+    tangents : tuple of fx.Node
+    handed : tuple of fx.Node
+        Forward outputs, updates included.
+    kept : frozenset of fx.Node
+        Forward outputs that the caller holds.
+    gradients : tuple of fx.Node
+    overwritten : frozenset of fx.Node
+        Inputs whose contents the step replaces at the boundary.
+    """
+
+    inputs: tuple[fx.Node, ...]
+    tangents: tuple[fx.Node, ...]
+    handed: tuple[fx.Node, ...]
+    kept: frozenset[fx.Node]
+    gradients: tuple[fx.Node, ...]
+    overwritten: frozenset[fx.Node]
+
+    @classmethod
+    def of(
+        cls,
+        slots: Sequence[Slot],
+        tangents: Iterable[Slot],
+        outputs: Sequence[Output],
+        gradients: Mapping[fx.Node, fx.Node | None],
+    ) -> StepSignature:
+        """The signature of a step: what it is given, what it hands over, and its gradients."""
+        return cls(
+            inputs=tuple(slot.node for slot in slots),
+            tangents=tuple(slot.node for slot in tangents),
+            handed=tuple(output.node for output in outputs),
+            kept=frozenset(output.node for output in outputs if output.kind in HELD),
+            gradients=tuple(g for g in gradients.values() if g is not None),
+            overwritten=overwritten_inputs(slots, outputs),
+        )
+
+
+def overwritten_inputs(slots: Iterable[Slot], outputs: Iterable[Output]) -> frozenset[fx.Node]:
+    """The inputs whose contents a step replaces."""
+    updated = {output.name for output in outputs if output.kind not in HELD}
+    return frozenset(slot.node for slot in slots if slot.name in updated)
+
+
+def stands_outside(loss: object, tangents: Iterable[Slot]) -> bool:
+    """Whether the caller computes the loss: with a function of its own, or as a sum."""
+    return loss is not None or any(slot.node.meta["val"].dim() for slot in tangents)
+
+
+def results_of(graph: fx.Graph) -> list[Any]:
+    """What a graph returns: nodes, or None."""
+    results: Any = graph.output_node().args[0]
+    return list(results)

@@ -13,7 +13,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch.nn import functional as F
 
 from pebble.errors import InfeasibleBudget, InvalidArgument, UnknownSolver
-from pebble.measure.allocator import measure_peak
+from pebble.measure.allocator import trace_memory
 from pebble.tracing import capture
 
 
@@ -76,7 +76,7 @@ def test_a_smaller_budget_lowers_the_measured_peak(caplog: pytest.LogCaptureFixt
         with caplog.at_level(logging.INFO, "pebble"):
             train(step, x, 1)
         model.zero_grad()
-        peaks.append(measure_peak(lambda s=step: train(s, x, 1)))
+        peaks.append(trace_memory(lambda s=step: train(s, x, 1)).peak)
     resident = sum(t.nbytes for t in (*model.parameters(), *model.buffers(), x))
     assert peaks[0] > 1_900_000 - resident
     assert peaks[1] < 0.8 * peaks[0]

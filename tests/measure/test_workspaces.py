@@ -15,7 +15,8 @@ from pebble.measure.allocator import trace_memory
 from pebble.measure.sampling import Sampler, distinct_calls
 from pebble.measure.workspaces import measure_workspaces
 from pebble.referee import simulate
-from pebble.runtime.split_graphs import compile_boxed, split
+from pebble.runtime.boxed_code import compile_boxed
+from pebble.runtime.split_graphs import split
 from pebble.schedule import Schedule
 from pebble.tracing import Captured, capture
 

@@ -1,20 +1,54 @@
-"""What hangs on an nn.Module: its children by key, and the hooks of a call."""
+"""What hangs on an nn.Module: children and tensors by key, and the hooks of a call.
+
+The public ways walk a path and raise; a guard asks thousands of times a step. Hooks are registered
+in public, and can be listed and put back only here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import nn
+
+_STORES = ("_parameters", "_buffers")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def child_of(module: nn.Module, key: str) -> nn.Module | None:
     """The submodule that hangs under this key now, or None."""
-    # `get_submodule` walks a path and raises; a guard asks thousands of times a step.
     return module._modules.get(key)
+
+
+def store_of(module: nn.Module, key: str) -> str | None:
+    """Which of the module's stores, of parameters or of buffers, has a tensor under this key."""
+    return next((store for store in _STORES if key in vars(module)[store]), None)
+
+
+def stored(module: nn.Module, store: str, key: str) -> torch.Tensor | None:
+    """The tensor that a store of the module has under this key now, or None."""
+    found: torch.Tensor | None = module.__dict__[store].get(key)
+    return found
 
 
 def forward_hooks(module: nn.Module) -> dict[int, Callable[..., Any]]:
     """The module's own forward hooks by their handles' numbers: the dictionary itself."""
-    # Hooks are registered in public, and can be listed and put back only here.
     return module._forward_hooks
+
+
+def has_call_hooks(module: nn.Module) -> bool:
+    """Whether a call of the module runs any hook."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def call_hooks(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The hooks that a call of the module runs, each with its kind in words."""
+    for kind in _HOOKS:
+        for hook in getattr(module, kind).values():
+            yield kind.strip("_").replace("_", " "), hook

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pebble.errors import PebbleError
-from tests.following import Net, X, Y, grads, planned
+from tests.runtime.following import Net, X, Y, grads, planned
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
@@ -74,7 +74,7 @@ def test_gradients_accumulate_over_micro_batches() -> None:
 def test_gradients_are_handed_over_not_copied() -> None:
     model = Net()
     module = planned(model, X, Y)
-    step = module.__dict__["_pebble_follower"].stepper
+    step = module.__dict__["_pebble_follower"].step
     returned: list[int] = []
     run = step.backward
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from pebble.errors import CaptureError
 from pebble.tracing import OutputKind, capture
-from tests.capturing import Function, X, agree
+from tests.tracing.capturing import Function, X, agree
 
 
 def test_first_output_by_default() -> None:

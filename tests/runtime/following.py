@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from pebble.runtime import build
-from pebble.schedule import Schedule
 from pebble.tracing import capture
+from tests.runtime.schedules import everything_again
 
 
 class Net(nn.Module):
@@ -34,27 +34,6 @@ class Net(nn.Module):
 
 
 X, Y = torch.randn(5, 6), torch.tensor([0, 1, 2, 0, 1])
-
-
-def everything_again(graph: Any) -> Schedule:
-    """Every forward op that may run twice runs again right before its first backward reader."""
-    order: list[int] = []
-    fresh: set[int] = set()
-    for i, op in enumerate(graph.ops):
-        if graph.boundary is not None and i > graph.boundary:
-            order += again(graph, op.inputs, fresh)
-        order.append(i)
-    return Schedule(tuple(order))
-
-
-def again(graph: Any, values: tuple[int, ...], fresh: set[int]) -> list[int]:
-    steps: list[int] = []
-    for v in values:
-        op = int(graph.arrays.producer[v])
-        if 0 <= op < graph.boundary and graph.ops[op].recomputable and op not in fresh:
-            fresh.add(op)
-            steps += [*again(graph, graph.ops[op].inputs, fresh), op]
-    return steps
 
 
 def planned(model: nn.Module, *args: Any, on_mismatch: str = "error", **kwargs: Any) -> Any:

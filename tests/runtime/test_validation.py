@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -15,16 +14,21 @@ from torch.nn import functional as F
 
 from pebble.errors import InvalidArgument
 from pebble.graph import Graph
-from pebble.measure.allocator import measure_peak, trace_memory
 from pebble.measure.workspaces import measure_workspaces
 from pebble.problem import Problem
 from pebble.referee import simulate
-from pebble.runtime.validation import Validation, validate
+from pebble.runtime.validation import ValidationOptions, validate
+from pebble.runtime.validation_report import Validation
 from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.tracing import Captured, capture
+from tests.runtime.schedules import everything_again, random_repeats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def once(**options: Any) -> ValidationOptions:
+    return ValidationOptions(repeats=1, **options)
 
 
 class WithLoss(nn.Module):
@@ -112,44 +116,11 @@ def step_of(name: str) -> tuple[nn.Module, dict[str, Any], Captured, Problem]:
     return _cache[name]
 
 
-def rematerialized(graph: Graph) -> Schedule:
-    """Full rematerialization: nothing of the forward is read in the backward unless made anew."""
-    assert graph.boundary is not None
-    order: list[int] = list(range(graph.boundary + 1))
-    made: set[int] = set()
-
-    def again(values: tuple[int, ...]) -> None:
-        for v in values:
-            op = int(graph.arrays.producer[v])
-            if 0 <= op < graph.boundary and graph.ops[op].recomputable and op not in made:
-                made.add(op)
-                again(graph.ops[op].inputs)
-                order.append(op)
-
-    for i in range(graph.boundary + 1, len(graph.ops)):
-        again(graph.ops[i].inputs)
-        order.append(i)
-    return Schedule(tuple(order))
-
-
 SCHEDULES: dict[str, Callable[[Graph], Schedule]] = {
     "keep-all": Schedule.keep_all,
-    "rematerialized": rematerialized,
+    "rematerialized": everything_again,
     "random": lambda graph: random_repeats(graph, 0.3),
 }
-
-
-def random_repeats(graph: Graph, rate: float) -> Schedule:
-    """The reference order, with ops that may run again put before some of their readers."""
-    rng = random.Random(0)
-    order: list[int] = []
-    for i, op in enumerate(graph.ops):
-        for v in op.inputs:
-            producer = int(graph.arrays.producer[v])
-            if producer >= 0 and graph.ops[producer].recomputable and rng.random() < rate:
-                order.append(producer)
-        order.append(i)
-    return Schedule(tuple(order))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -159,7 +130,7 @@ def test_the_predicted_peak_is_measured_to_the_byte_and_bits_are_equal(
 ) -> None:
     model, inputs, captured, problem = step_of(name)
     order = SCHEDULES[schedule](problem.graph)
-    found = validate(model, captured, problem, order, (), inputs, repeats=1)
+    found = validate(model, captured, problem, order, (), inputs, options=once())
     assert found.measured_peak_bytes == found.predicted_peak_bytes
     assert found.gradients_equal
     assert found.loss_equal
@@ -184,7 +155,7 @@ def test_a_solver_s_schedule_measures_within_its_budget() -> None:
     result = solve(Problem(problem.graph, budget), "greedy")
     assert result.schedule is not None
     assert result.schedule != Schedule.keep_all(problem.graph)
-    found = validate(model, captured, problem, result.schedule, (), inputs, repeats=1)
+    found = validate(model, captured, problem, result.schedule, (), inputs, options=once())
     assert found.measured_peak_bytes - found.resident_bytes <= budget
     assert found.unplanned_peak_bytes - found.resident_bytes == peak
     assert found.ok
@@ -193,11 +164,19 @@ def test_a_solver_s_schedule_measures_within_its_budget() -> None:
 def test_an_unequal_or_oversized_step_is_not_ok() -> None:
     model, inputs, captured, problem = step_of("mlp")
     schedule = Schedule.keep_all(captured.graph)
-    tight = validate(model, captured, problem, schedule, (), inputs, repeats=1, budget_bytes=1000)
+    tight = validate(
+        model,
+        captured,
+        problem,
+        schedule,
+        (),
+        inputs,
+        options=once(budget_bytes=1000),
+    )
     assert not tight.within_budget
     assert not tight.ok
     unmeasured = Problem(captured.graph, 10**12)  # a graph that knows no workspace
-    short = validate(model, captured, unmeasured, schedule, (), inputs, repeats=1)
+    short = validate(model, captured, unmeasured, schedule, (), inputs, options=once())
     assert short.predicted_peak_bytes < short.measured_peak_bytes
     assert not short.ok
     assert "NO" in str(short)
@@ -211,8 +190,8 @@ def test_the_model_is_afterwards_what_it_was() -> None:
     before, grad = copy.deepcopy(model.state_dict()), first.grad
     state = torch.get_rng_state()
     validate(
-        model, captured, problem, rematerialized(problem.graph), (), inputs,
-        repeats=1, optimizer="adamw", seed=3,
+        model, captured, problem, everything_again(problem.graph), (), inputs,
+        options=once(optimizer="adamw", seed=3),
     )  # fmt: skip
     assert first.grad is grad
     assert all(p.grad is None for p in list(model.parameters())[1:])
@@ -226,14 +205,30 @@ def test_the_model_is_afterwards_what_it_was() -> None:
 def test_the_optimizer_s_state_and_step_are_part_of_the_peak(optimizer: str) -> None:
     model, inputs, captured, problem = step_of("wide_norm")
     schedule = Schedule.keep_all(captured.graph)
-    plain = validate(model, captured, problem, schedule, (), inputs, repeats=1)
-    found = validate(model, captured, problem, schedule, (), inputs, repeats=1, optimizer=optimizer)
+    plain = validate(model, captured, problem, schedule, (), inputs, options=once())
+    found = validate(
+        model,
+        captured,
+        problem,
+        schedule,
+        (),
+        inputs,
+        options=once(optimizer=optimizer),
+    )
     parameters = sum(p.nbytes for p in model.parameters())
     states = {"sgd": 0, "adamw": 2}[optimizer] * parameters
     assert states <= found.resident_bytes - plain.resident_bytes <= states + 4 * 8
     assert found.ok
     with pytest.raises(InvalidArgument, match="adamw"):
-        validate(model, captured, problem, schedule, (), inputs, optimizer="sadam")
+        validate(
+            model,
+            captured,
+            problem,
+            schedule,
+            (),
+            inputs,
+            options=once(optimizer="sadam"),
+        )
 
 
 def test_a_validation_prints_its_table() -> None:
@@ -245,19 +240,3 @@ def test_a_validation_prints_its_table() -> None:
     text = str(found)
     for part in ("2.00 MB", "2.10 MB", "12.0 ms", "20.0%", "10.0%", "1.0e-07", "2 threads"):
         assert part in text, part
-
-
-def test_the_allocator_s_trace_sees_temporaries_and_releases() -> None:
-    def run() -> torch.Tensor:
-        a = torch.zeros(1000)
-        b = a.sin()
-        del a
-        return b.cos()
-
-    trace = trace_memory(run)
-    assert trace.peak == 8000
-    assert trace.live.tolist() == [4000, 8000, 4000, 8000, 4000]
-    assert trace.result.shape == (1000,)
-    assert measure_peak(lambda: None) == 0
-    held = torch.zeros(1000)
-    assert measure_peak(lambda: held.add_(1)) < 100, "what was there before does not count"

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument, PlanMismatch
-from tests.following import Net, X, Y, grads, planned
+from tests.runtime.following import Net, X, Y, grads, planned
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 

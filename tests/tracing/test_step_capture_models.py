@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import copy
 import gc
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import nn
 
-from pebble.errors import CaptureError
-from pebble.tracing import Captured, OutputKind, SlotKind, capture
-from tests.capturing import Function, X, agree
-
-
-def grads(captured: Captured) -> list[fx.Node]:
-    return [g for g in captured.gradients.values() if g is not None]
-
-
-def op_kinds(captured: Captured) -> str:
-    return "\n".join(op.kind for op in captured.graph.ops)
+from pebble.tracing import OutputKind, SlotKind, capture
+from tests.tracing.capturing import Function, X, agree
 
 
 def test_linear() -> None:
@@ -80,30 +69,6 @@ def test_a_buffer_that_is_written_to_in_place() -> None:
     assert readers and not any(op.recomputable for op in readers)
 
 
-def test_a_buffer_that_is_replaced_is_refused() -> None:
-    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
-        self.norm.running_mean = self.norm.running_mean * 0.5
-        return self.first(x)
-
-    model = Function(forward, norm=nn.BatchNorm1d(8))
-    before = model.norm.running_mean
-    with pytest.raises(CaptureError, match="copy_"):
-        capture(model, (X,))
-    assert model.norm.running_mean is before
-
-
-def test_python_state_that_a_plan_does_not_change_is_told(caplog: Any) -> None:
-    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        return self.first(x)
-
-    model = Function(forward)
-    model.calls = 0
-    agree(model, (X,))
-    assert model.calls == 0
-    assert "Python state" in caplog.text
-
-
 def test_mutated_input() -> None:
     def forward(self: Any, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         mask.mul_(0.5)
@@ -154,58 +119,6 @@ def test_ambient_autocast() -> None:
     assert plain.graph.fingerprint != captured.graph.fingerprint
 
 
-@dataclass
-class Answer:
-    loss: torch.Tensor
-    hidden: Any
-    note: str = ""
-
-
-class Pair(NamedTuple):
-    loss: torch.Tensor
-    rest: Any
-
-
-class Box:
-    """Neither a dataclass nor a container, as a key-value cache is."""
-
-    def __init__(self, keys: list[torch.Tensor]) -> None:
-        self.keys = keys
-        self.length = 3
-
-
-SHAPES: dict[str, Callable[[torch.Tensor, torch.Tensor], Any]] = {
-    "tuple": lambda s, h: (s, None, h),
-    "list": lambda s, h: [s, [h, h.view(-1)]],
-    "dict": lambda s, h: {"other": h, "loss": s, "n": 3},
-    "dataclass": lambda s, h: Answer(s, (h, h * 2), "text"),
-    "namedtuple": lambda s, h: Pair(s, {"h": h}),
-    "object": lambda s, h: (s, Box([h])),
-}
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_outputs_of_any_shape_come_back(shape: str) -> None:
-    make = SHAPES[shape]
-
-    def forward(self: Any, x: torch.Tensor) -> Any:
-        hidden = self.first(x)
-        return make(hidden.square().mean(), hidden)
-
-    captured = agree(Function(forward), (X,))
-    kinds = [o.kind for o in captured.outputs]
-    assert kinds.count(OutputKind.DIFFERENTIABLE) == 1
-    assert len(captured.tangents) == 1
-    assert captured.tangents[0].node.meta["val"].dim() == 0
-
-
-def test_outputs_that_are_inputs_or_weights() -> None:
-    def forward(self: Any, x: torch.Tensor) -> Any:
-        return self.first(x).sum(), x, self.first.weight, x[:2]
-
-    agree(Function(forward), (X,))
-
-
 def test_same_tensor_for_two_inputs_is_two_inputs() -> None:
     def forward(self: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return self.first(x) * y
@@ -237,52 +150,6 @@ def test_tensors_of_the_module_that_are_no_buffers() -> None:
     captured = agree(model, (X,))
     constants = [s for s in captured.slots if s.kind is SlotKind.CONSTANT]
     assert {s.node.op for s in constants} == {"get_attr"} and len(constants) == 2
-
-
-def test_gradients_are_laid_out_for_autograd_to_take() -> None:
-    class Sums(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Parameter(torch.ones(4, 8)), nn.Parameter(torch.ones(4, 8))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return (self.a + self.b + x).sum()
-
-    captured = agree(Sums(), (X,))
-    for gradient in captured.gradients.values():
-        assert gradient is not None and gradient.meta["val"].is_contiguous()
-
-
-def test_gradients_that_are_parts_of_one_tensor() -> None:
-    class Parts(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Parameter(torch.ones(4, 2)), nn.Parameter(torch.ones(4, 6))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.cat([self.a, self.b], 1).mul(x).exp()
-
-    captured = agree(Parts(), (X,))
-    sizes = [captured.graph.values[captured.value_of[g]].size for g in grads(captured)]
-    assert sizes == [4 * 2 * 4, 4 * 6 * 4]
-
-
-def test_channels_last_weights_keep_their_layout() -> None:
-    model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
-    captured = agree(model, (torch.randn(2, 3, 8, 8),))
-    for slot in captured.slots:
-        if slot.name == "weight":
-            gradient = captured.gradients[slot.node]
-            assert gradient is not None
-            assert gradient.meta["val"].stride() == model.weight.stride()
-
-
-def test_dead_code_is_gone() -> None:
-    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
-        self.first(x).exp().sum()
-        return self.first(x)
-
-    assert "exp" not in op_kinds(agree(Function(forward), (X,)))
 
 
 def test_capture_leaves_no_trace() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from typing import Any
 
@@ -14,9 +13,11 @@ from torch.nn import functional as F
 from pebble.errors import InvalidSchedule
 from pebble.graph import Graph
 from pebble.referee import simulate
-from pebble.runtime.split_graphs import compile_boxed, shrink, split
+from pebble.runtime.boxed_code import compile_boxed
+from pebble.runtime.split_graphs import split
 from pebble.schedule import Schedule
 from pebble.tracing import Captured, capture
+from tests.runtime.schedules import random_repeats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,21 +68,6 @@ def captured_model(name: str) -> tuple[nn.Module, torch.Tensor, Captured]:
     return model, x, capture(model, (x,))
 
 
-def random_schedule(graph: Graph, rate: float, seed: int) -> Schedule:
-    """The reference order, with ops that may run again put before some of their readers."""
-    rng = random.Random(seed)
-    order: list[int] = []
-    for i, op in enumerate(graph.ops):
-        for v in op.inputs:
-            producer = int(graph.arrays.producer[v])
-            if producer >= 0 and graph.ops[producer].recomputable and rng.random() < rate:
-                order.append(producer)
-        order.append(i)
-    schedule = Schedule(tuple(order))
-    simulate(graph, schedule)
-    return schedule
-
-
 def run(model: nn.Module, x: torch.Tensor, captured: Captured, schedule: Schedule) -> list[Any]:
     """Loss and gradients by the two halves, called by hand."""
     halves = split(captured, schedule)
@@ -105,7 +91,7 @@ def test_any_schedule_gives_the_same_bits(name: str) -> None:
     model, x, captured = captured_model(name)
     expected = run(model, x, captured, Schedule.keep_all(captured.graph))
     for seed, rate in enumerate((0.1, 0.4, 0.9)):
-        found = run(model, x, captured, random_schedule(captured.graph, rate, seed))
+        found = run(model, x, captured, random_repeats(captured.graph, rate, seed))
         assert len(found) == len(expected)
         assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
@@ -113,7 +99,7 @@ def test_any_schedule_gives_the_same_bits(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_execution_of_the_schedule_is_there_in_its_order(name: str) -> None:
     _, _, captured = captured_model(name)
-    schedule = random_schedule(captured.graph, 0.5, 3)
+    schedule = random_repeats(captured.graph, 0.5, 3)
     halves = split(captured, schedule)
     cut = schedule.order.index(captured.graph.boundary)
     ours = {nodes[0].target for nodes in captured.op_nodes if nodes}
@@ -158,7 +144,7 @@ def test_arguments_are_boxed_and_freed_at_their_last_use() -> None:
 
 def test_dropout_draws_once_however_often_its_readers_run() -> None:
     _, _, captured = captured_model("mlp")
-    halves = split(captured, random_schedule(captured.graph, 0.9, 0))
+    halves = split(captured, random_repeats(captured.graph, 0.9, 0))
     draws = [
         n
         for module in (halves.forward, halves.backward)
@@ -211,27 +197,3 @@ def closure(graph: Graph, op: int) -> list[int]:
                 needed.add(producer)
                 todo.append(producer)
     return sorted(needed)
-
-
-def test_a_scalar_does_not_keep_the_storage_it_was_reduced_in() -> None:
-    a, b = torch.randn(50), torch.randn(50)
-    loss = F.mse_loss(a, b)
-    small = shrink(loss)
-    assert small.untyped_storage().nbytes() == 4
-    assert torch.equal(small, loss)
-    assert shrink(small) is small
-
-
-def test_constants_of_all_kinds_survive_the_writing() -> None:
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    def f(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        low = torch.full((2,), float("-inf"), dtype=torch.float64)
-        parts = torch.cat([x.to(torch.bfloat16).float(), torch.arange(3.0)]).split([2, 4])
-        return low, parts[1] * -0.0, x.clamp(min=1), x.contiguous()[None].expand(2, -1)
-
-    x = torch.randn(3)
-    arguments = [x]
-    for a, b in zip(f(x), compile_boxed(make_fx(f)(x))(arguments), strict=True):
-        assert torch.equal(a, b)
-        assert a.dtype is b.dtype

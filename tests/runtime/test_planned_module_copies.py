@@ -12,7 +12,7 @@ from torch import nn
 from pebble.runtime import PlannedModule, build
 from pebble.schedule import Schedule
 from pebble.tracing import capture
-from tests.following import Net, X, Y, equal, grads, planned
+from tests.runtime.following import Net, X, Y, equal, grads, planned
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
@@ -42,7 +42,7 @@ def test_torch_save_and_load_keep_the_plan() -> None:
     loaded(X).sum().backward()
     assert equal(expected, grads(loaded))
     follower = loaded.__dict__["_pebble_follower"]
-    assert follower.stepper is not None
+    assert follower.step is not None
     assert follower.schedule == module.__dict__["_pebble_follower"].schedule
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from pebble.runtime import PlannedModule, build
 from pebble.schedule import Schedule
 from pebble.tracing import capture
-from tests.following import Net, X, Y, grads, planned
+from tests.runtime.following import Net, X, Y, grads, planned
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 

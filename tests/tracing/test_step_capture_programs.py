@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from pebble.errors import InvalidArgument
 from pebble.tracing import capture
-from tests.capturing import USER, X, agree, check_graph
+from tests.tracing.capturing import USER, X, agree, check_graph
 
 
 def test_graph_module() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from pebble.errors import CaptureError
 from pebble.tracing import capture
-from tests.capturing import Function, X, agree
+from tests.tracing.capturing import Function, X, agree
 
 
 def line_of(function: Callable[..., Any], offset: int) -> str:
@@ -84,3 +84,27 @@ def test_written_tensor_that_is_no_buffer() -> None:
     model.count = torch.zeros(())
     with pytest.raises(CaptureError, match="register_buffer"):
         capture(model, (X,))
+
+
+def test_a_buffer_that_is_replaced_is_refused() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        self.norm.running_mean = self.norm.running_mean * 0.5
+        return self.first(x)
+
+    model = Function(forward, norm=nn.BatchNorm1d(8))
+    before = model.norm.running_mean
+    with pytest.raises(CaptureError, match="copy_"):
+        capture(model, (X,))
+    assert model.norm.running_mean is before
+
+
+def test_python_state_that_a_plan_does_not_change_is_told(caplog: Any) -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.first(x)
+
+    model = Function(forward)
+    model.calls = 0
+    agree(model, (X,))
+    assert model.calls == 0
+    assert "Python state" in caplog.text

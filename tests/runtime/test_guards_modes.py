@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pebble.errors import PlanMismatch
-from tests.following import Net, X, Y, equal, grads, planned
+from tests.runtime.following import Net, X, Y, equal, grads, planned
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pebble.tracing import SlotKind, capture
-from tests.capturing import Function, X, check_graph
+from tests.tracing.capturing import Function, X, check_graph
 
 ACROSS = """
 import torch

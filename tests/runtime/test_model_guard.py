@@ -14,7 +14,7 @@ from pebble.errors import PlanMismatch
 from pebble.runtime import build
 from pebble.schedule import Schedule
 from pebble.tracing import capture
-from tests.following import Net, X, Y, grads, planned
+from tests.runtime.following import Net, X, Y, grads, planned
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 

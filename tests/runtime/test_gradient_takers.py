@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 import pebble
-from pebble.errors import InvalidArgument
-from pebble.finetune.micro_batch_splits import loss_weights, micro_batches, weighted
-from pebble.measure.allocator import measure_peak
+from pebble.finetune.micro_batch_splits import micro_batches, weighted
+from pebble.measure.allocator import trace_memory
 from pebble.measure.workspaces import measure_workspaces
 from pebble.problem import Problem
 from pebble.referee import simulate
@@ -131,9 +130,9 @@ def test_a_later_micro_batch_takes_what_is_predicted(name: str) -> None:
     for schedule in schedules(graph):
         planned = build(model, captured, schedule)
         model.zero_grad()
-        once = measure_peak(lambda p=planned: step(p))
+        once = trace_memory(lambda p=planned: step(p)).peak
         assert once == simulate(first.with_measures(workspaces=workspaces), schedule).peak
-        later = [measure_peak(lambda p=planned: step(p)) for _ in range(2)]
+        later = [trace_memory(lambda p=planned: step(p)).peak for _ in range(2)]
         assert later == [simulate(graph, schedule).peak] * 2
         assert once <= later[0] + size, "what is planned for also holds for the first"
         if name == "tower":
@@ -236,25 +235,3 @@ def test_a_function_of_a_weight_may_be_planned_over(planned: Any) -> None:
     once = x.grad.clone()
     module(x * 2).sum().backward()
     assert torch.allclose(x.grad, 3 * once)
-
-
-# -- micro-batches --------------------------------------------------------------------------------
-
-
-def test_uneven_micro_batches_are_refused() -> None:
-    with pytest.raises(InvalidArgument, match="a number that divides it"):
-        list(micro_batches(torch.zeros(4, 2), 3))
-
-
-def test_weights_count_the_tokens_that_are_used() -> None:
-    labels = torch.tensor([[1, 2, 3], [1, -100, 3]])
-    assert loss_weights(labels, 2) == [2 / 3, 1 / 3]
-    assert loss_weights(labels, 2, shifted=False) == [3 / 5, 2 / 5]
-    with pytest.raises(InvalidArgument, match="all are ignored"):
-        loss_weights(torch.full((2, 3), -100), 2)
-
-
-@pytest.mark.parametrize("steps", [0, -1, 1.5, True])
-def test_senseless_numbers_of_micro_batches(steps: Any) -> None:
-    with pytest.raises(InvalidArgument, match="accumulation_steps"):
-        pebble.optimize(nn.Linear(2, 2), torch.ones(1, 2), budget_gb=1, accumulation_steps=steps)

@@ -1,0 +1,56 @@
+"""Gradients that are added up over several micro-batches, without a second copy of them all.
+
+A compiled backward returns all gradients at its end, so from the second micro-batch on a whole
+copy stands beside those that are there already. A planned backward adds each gradient to the
+parameter's as soon as it is made, and lets go of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from pebble.tracing.torch_private.autograd import adds_up, has_hooks
+
+Taker = Callable[[torch.Tensor], torch.Tensor | None]
+
+
+def takers_of(node: Any) -> list[Taker]:
+    """What becomes of each gradient when the backward of an autograd node has made it.
+
+    Parameters
+    ----------
+    node : the context of a running autograd function
+        Of one whose inputs are differentiated, in order.
+
+    Returns
+    -------
+    list of callable
+        One returns its gradient where autograd is to receive it; else it adds it to the leaf's own
+        gradient and returns None, as autograd would do in the end. Leaves with hooks are left to
+        autograd, and so is `torch.autograd.grad`, which must not touch any gradient.
+    """
+    return [_taker(edge) for edge, _ in node.next_functions]
+
+
+def _taker(edge: Any) -> Taker:
+    leaf = getattr(edge, "variable", None)
+    if leaf is None or leaf.grad is None or has_hooks(leaf) or not adds_up(edge):
+        return _keep
+    there: torch.Tensor = leaf.grad
+    if type(there) is not torch.Tensor or there.layout is not torch.strided or there.requires_grad:
+        return _keep
+
+    def add(gradient: torch.Tensor) -> torch.Tensor | None:
+        if gradient.dtype is not there.dtype or gradient.shape != there.shape:
+            return gradient
+        there.add_(gradient)
+        return None
+
+    return add
+
+
+def _keep(gradient: torch.Tensor) -> torch.Tensor | None:
+    return gradient

@@ -1,0 +1,112 @@
+"""The inputs that a plan was made for, found in every call and checked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import torch
+
+from pebble.runtime.tensor_spec import TensorSpec, mismatch
+from pebble.tracing.torch_private.pytree import TreeSpec, call_leaves, tree_flatten
+
+_CACHE = "kwargs['use_cache']"  # capture switches it off where the caller says nothing
+
+
+class InputGuard:
+    """The inputs that a step was captured on.
+
+    Parameters
+    ----------
+    specs : tuple of TensorSpec
+        In the order in which the step takes them; named by their path, such as ``args[0]`` or
+        ``kwargs['input_ids']``.
+    constants : mapping of str to object
+        Inputs that are no tensors, by path.
+    """
+
+    def __init__(self, specs: tuple[TensorSpec, ...], constants: Mapping[str, Any]) -> None:
+        self.specs = specs
+        self.constants = dict(constants)
+        # How calls of one form (positional, keywords, nesting) map to the planned inputs.
+        self.forms: list[tuple[TreeSpec, list[int], list[tuple[int, str, Any]]]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"forms": []}
+
+    def match(
+        self, forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> list[torch.Tensor]:
+        """The input tensors of a call.
+
+        Parameters
+        ----------
+        forward : callable
+            For its signature: an argument may be passed by position or by keyword.
+
+        Raises
+        ------
+        PlanMismatch
+            If one is absent, unexpected, or of another shape, dtype, device or layout.
+        """
+        leaves, form = tree_flatten((args, dict(kwargs)))
+        known = next((f for f in self.forms if f[0] == form), None)
+        if known is None:
+            known = (form, *self._read(forward, args, kwargs))
+            self.forms.append(known)
+        _, places, fixed = known
+        tensors = [leaves[i] for i in places]
+        for spec, tensor in zip(self.specs, tensors):
+            spec.check(tensor)
+        for i, name, planned in fixed:
+            value = leaves[i]
+            if value is not planned and not (type(value) is type(planned) and value == planned):
+                raise mismatch(f"{name!r} was planned as {planned!r}, but is {value!r}.")
+        return tensors
+
+    def _read(
+        self, forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[list[int], list[tuple[int, str, Any]]]:
+        """Positions among the call's leaves of the planned tensors and constants."""
+        parameters = list(inspect.signature(forward).parameters.values())
+        found, _ = call_leaves(args, dict(kwargs))
+        at: dict[str, int] = {}
+        for i, (name, _) in enumerate(found):
+            at[_by_keyword(name, parameters)] = i
+        places = []
+        for spec in self.specs:
+            position = at.pop(_by_keyword(spec.name, parameters), None)
+            if position is None:
+                self._wrong(f"{spec.name!r} is missing")
+            places.append(position)
+        defaults = {f"kwargs[{p.name!r}]": p.default for p in parameters}
+        fixed = []
+        for name, value in self.constants.items():
+            own = _by_keyword(name, parameters)
+            position = at.pop(own, None)
+            if position is not None:
+                fixed.append((position, name, value))
+            elif own not in defaults or (defaults[own] != value and own != _CACHE):
+                self._wrong(f"{name!r} (planned as {value!r}) is missing")
+        for name, position in at.items():
+            value = found[position][1]
+            if isinstance(value, torch.Tensor) or name not in defaults or defaults[name] != value:
+                self._wrong(f"{name!r} is new")
+            fixed.append((position, name, value))
+        return places, fixed
+
+    def _wrong(self, what: str) -> NoReturn:
+        names = ", ".join([*(spec.name for spec in self.specs), *self.constants])
+        raise mismatch(f"This call differs from the plan's inputs ({names}): {what}.")
+
+
+def _by_keyword(path: str, parameters: list[inspect.Parameter]) -> str:
+    """The path of an argument as if it were passed by keyword."""
+    if not path.startswith("args["):
+        return path
+    number, _, rest = path.removeprefix("args[").partition("]")
+    i = int(number)
+    if i < len(parameters) and parameters[i].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        return f"kwargs[{parameters[i].name!r}]{rest}"
+    return path
