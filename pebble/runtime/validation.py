@@ -99,7 +99,7 @@ def validate(
     predicted = options.predicted_peak_bytes
     if predicted is None:
         memory = step_memory(captured, optimizer=options.optimizer, model=model)
-        predicted = memory.whole_step_peak(trace.peak)
+        predicted = memory.resident.whole_step_peak(trace.peak)
     return Validation(
         **vars(agreement),
         **vars(measured),
