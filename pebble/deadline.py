@@ -45,3 +45,24 @@ class Deadline:
     def share(self, fraction: float = 1.0) -> float:
         """Seconds for a part: a fraction of what is left, never less than a quick plan takes."""
         return max(fraction * self.left, QUICK_SECONDS)
+
+
+class Turns:
+    """Even shares of a deadline for so many parts; what one leaves goes to those that follow.
+
+    Examples
+    --------
+    >>> now = [0.0]
+    >>> turns = Turns(Deadline(12.0, clock=lambda: now[0]), 3)
+    >>> turns.next(), turns.next()
+    (4.0, 6.0)
+    """
+
+    def __init__(self, deadline: Deadline, parts: int) -> None:
+        self._deadline, self._left = deadline, parts
+
+    def next(self) -> float:
+        """Seconds for the next part."""
+        seconds = self._deadline.share(1 / max(self._left, 1))
+        self._left -= 1
+        return seconds

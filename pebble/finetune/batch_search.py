@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pebble.budget import LeastKnown, least_known_peak, proved_peak_lower_bound
+from pebble.deadline import Deadline
 from pebble.errors import InfeasibleBudget, InvalidArgument
 from pebble.finetune.batch_sizes import FINE, BatchSizes
 from pebble.options import ChunkedLoss, SearchOptions
@@ -25,6 +26,7 @@ logger = logging.getLogger("pebble")
 
 LARGEST = 2**14
 """Batch sizes above this are not looked for."""
+_A_SOLVE = 1 / 6  # of the time that is left
 _KNOWN = 8  # plans of other batch sizes that a new one begins with
 
 
@@ -48,12 +50,16 @@ class BatchSearch:
     batches : Batches
     budget_bytes : int
     options : SearchOptions
-        `time_limit` is that of each solve.
+        `time_limit` is that of the whole search.
+    deadline : Deadline
+        Of the call.
     """
 
-    def __init__(self, batches: Batches, budget_bytes: int, options: SearchOptions) -> None:
+    def __init__(
+        self, batches: Batches, budget_bytes: int, options: SearchOptions, deadline: Deadline
+    ) -> None:
         self.batches, self.budget, self.options = batches, budget_bytes, options
-        self.time_limit, self.seed = options.time_limit, options.seed
+        self.deadline = deadline
         self.leanest: Schedule | None = None
         self.fitting: Schedule | None = None
         self.known: list[Schedule] = []
@@ -72,7 +78,7 @@ class BatchSearch:
             other = split.planned(max_overhead, unplanned)
             best = other if other.batch > found.batch or chunked != "auto" else found
         if best.plan is None:  # not even one sample: say why
-            plan_step(self.batches.exact(1), self.budget, time_limit=self.time_limit)
+            self._planned(self.batches.exact(1), None)
         return BatchSizes(
             budget_bytes=self.budget,
             unplanned=unplanned,
@@ -119,7 +125,7 @@ class BatchSearch:
             if chunked != "auto":
                 raise
             return None
-        return BatchSearch(batches, self.budget, self.options)
+        return BatchSearch(batches, self.budget, self.options, self.deadline)
 
     def _anchor(self) -> None:
         """Two exact steps to sketch others from; one sample alone is often traced otherwise."""
@@ -203,7 +209,10 @@ class BatchSearch:
 
     def _least(self, step: Step, start: Schedule | None) -> LeastKnown:
         return least_known_peak(
-            step.footprint, time_limit=self.time_limit, seed=self.seed, start=start
+            step.footprint,
+            time_limit=self.deadline.share(_A_SOLVE),
+            seed=self.options.seed,
+            start=start,
         )
 
     def _within(self, most: float, low: int, top: int) -> tuple[int, float | None]:
@@ -237,10 +246,14 @@ class BatchSearch:
         traces = [(simulate(step.graph, schedule), schedule) for schedule in known]
         fitting = [(t.cost, i) for i, (t, _) in enumerate(traces) if t.peak <= room.budget]
         start = traces[min(fitting)[1]][1] if fitting else self.leanest
-        plan = plan_step(step, self.budget, time_limit=self.time_limit, seed=self.seed, start=start)
+        plan = self._planned(step, start)
         self.known = [*self.known[-_KNOWN:], plan.schedule]
         logger.info("a plan with %.1f %% extra compute, %.1f s", 100 * plan.overhead, plan.runtime)
         return plan
+
+    def _planned(self, step: Step, start: Schedule | None) -> Plan:
+        seconds = self.deadline.share(_A_SOLVE)
+        return plan_step(step, self.budget, start=start, time_limit=seconds, seed=self.options.seed)
 
 
 def _unplanned_peak(step: Step) -> int:

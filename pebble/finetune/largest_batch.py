@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from pebble.arguments import check_time_limit
 from pebble.budget import whole_budget
+from pebble.deadline import Deadline
 from pebble.errors import InvalidArgument
 from pebble.finetune.batch_search import BatchSearch
 from pebble.finetune.batch_sizes import BatchSizes
-from pebble.options import ChunkedLoss, SearchOptions
+from pebble.options import TIME_LIMIT, ChunkedLoss, SearchOptions
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +31,7 @@ def max_batch_size(
     loss: Callable[[Any], torch.Tensor] | None = None,
     costs: str = "auto",
     seq_len: int | None = None,
-    time_limit: float = 10.0,
+    time_limit: float = TIME_LIMIT,
     seed: int = 0,
 ) -> BatchSizes:
     """The largest micro-batch whose training step fits a budget; nothing is run to find it.
@@ -52,7 +54,7 @@ def max_batch_size(
     seq_len : int, optional
         For inferred inputs of Hugging Face models.
     time_limit : float
-        Seconds for each solve; there are about ten.
+        Seconds for the whole call; each solve gets a share of what is left.
 
     Returns
     -------
@@ -68,10 +70,11 @@ def max_batch_size(
     --------
     >>> import torch, pebble
     >>> net = torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(8)])
-    >>> sizes = pebble.max_batch_size(net, torch.ones(1, 64), budget_gb=0.001, time_limit=1.0)
+    >>> sizes = pebble.max_batch_size(net, torch.ones(1, 64), budget_gb=0.001, time_limit=5)
     >>> sizes.planned > sizes.unplanned > 0
     True
     """
+    deadline = Deadline(check_time_limit(time_limit))
     from pebble.finetune.steps_by_batch import Batches
 
     search = SearchOptions("auto", time_limit, seed, chunked_loss=chunked_loss)
@@ -81,4 +84,4 @@ def max_batch_size(
     batches = Batches(
         model, inputs, seq_len=seq_len, loss=loss, optimizer=optimizer, costs=costs, outputs=outputs
     )
-    return BatchSearch(batches, budget, search).run(max_overhead)
+    return BatchSearch(batches, budget, search, deadline).run(max_overhead)

@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from pebble.arguments import check_time_limit
 from pebble.budget import Footprint, Resident, least_known_peak
+from pebble.deadline import Deadline, Turns
 from pebble.errors import InfeasibleBudget, InvalidArgument
 from pebble.formatting import gigabytes, table
 from pebble.graph import Graph
-from pebble.options import SearchOptions
+from pebble.options import TIME_LIMIT, SearchOptions
 from pebble.plan.search import best_of, starting_options
 from pebble.schedule import Schedule
 from pebble.solver import Result, solve
+
+_LEAST = 0.25  # of the time, for the least peak where the budgets are to begin there
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def sweep(
     *,
     budgets: int | Sequence[int] = 8,
     solvers: Sequence[str] = ("greedy", "sqrt", "auto"),
-    time_limit: float = 10.0,
+    time_limit: float = TIME_LIMIT,
     seed: int = 0,
     **step_options: Any,
 ) -> Sweep:
@@ -125,7 +129,7 @@ def sweep(
         un-planned peak.
     solvers : sequence of str
     time_limit : float
-        Seconds for each solve.
+        Seconds for the whole call; each solve gets an even share of what is left.
     seed : int
     **step_options
         `loss`, `optimizer`, `costs` ... as for `pebble.optimize`.
@@ -136,12 +140,14 @@ def sweep(
         For each solver the cost never rises with the budget: a schedule that fits a smaller
         budget is a candidate for every larger one.
     """
+    deadline = Deadline(check_time_limit(time_limit))
     step, name = _subject(model, inputs, step_options)
-    wanted, leanest = _budgets(step, budgets, time_limit, seed)
+    wanted, leanest = _budgets(step, budgets, deadline, seed)
+    turns = Turns(deadline, len(solvers) * len(wanted))
     rows = [
         row
         for solver in solvers
-        for row in _staircase(step, wanted, leanest, SearchOptions(solver, time_limit, seed))
+        for row in _staircase(step, wanted, leanest, SearchOptions(solver, seed=seed), turns)
     ]
     return Sweep(name, tuple(rows), step.unplanned_peak, step.peak_lower_bound)
 
@@ -156,20 +162,24 @@ def _subject(model: Any, inputs: Any, options: dict[str, Any]) -> tuple[Footprin
 
 
 def _budgets(
-    step: Footprint, budgets: int | Sequence[int], time_limit: float, seed: int
+    step: Footprint, budgets: int | Sequence[int], deadline: Deadline, seed: int
 ) -> tuple[list[int], Schedule | None]:
     """The budgets, and the schedule of least peak where that was looked for."""
     if not isinstance(budgets, int):
         return sorted({int(b) for b in budgets}), None
     if budgets < 2:
         raise InvalidArgument(f"budgets is {budgets}; a sweep needs at least 2.")
-    least = least_known_peak(step, time_limit=time_limit, seed=seed)
+    least = least_known_peak(step, time_limit=deadline.share(_LEAST), seed=seed)
     even = np.linspace(least.peak_bytes, step.unplanned_peak, budgets)
     return sorted({int(b) for b in even}), least.schedule
 
 
 def _staircase(
-    step: Footprint, budgets: Iterable[int], leanest: Schedule | None, search: SearchOptions
+    step: Footprint,
+    budgets: Iterable[int],
+    leanest: Schedule | None,
+    search: SearchOptions,
+    turns: Turns,
 ) -> list[Row]:
     """The rows of one solver, smallest budget first."""
     rows: list[Row] = []
@@ -184,7 +194,7 @@ def _staircase(
         result = solve(
             step.problem(budget),
             search.solver,
-            time_limit=search.time_limit,
+            time_limit=turns.next(),
             seed=search.seed,
             **starting_options(search.solver, known or leanest),
         )

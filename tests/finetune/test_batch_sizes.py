@@ -76,7 +76,7 @@ def found() -> tuple[nn.Module, pebble.BatchSizes]:
     torch.manual_seed(0)
     model = Blocks()
     example = torch.randn(1, 16, 48)
-    sizes = pebble.max_batch_size(model, example, budget_bytes=BUDGET, time_limit=2.0)
+    sizes = pebble.max_batch_size(model, example, budget_bytes=BUDGET, time_limit=20.0)
     return model, sizes
 
 
@@ -111,7 +111,7 @@ def test_the_plan_buys_samples_and_says_so(found: tuple[nn.Module, pebble.BatchS
 def test_an_allowance_of_extra_compute_is_kept() -> None:
     torch.manual_seed(0)
     model = Blocks()
-    options: dict[str, Any] = {"budget_bytes": BUDGET, "time_limit": 1.0}
+    options: dict[str, Any] = {"budget_bytes": BUDGET, "time_limit": 10.0}
     sizes = pebble.max_batch_size(
         model, lambda batch: torch.randn(batch, 16, 48), max_overhead=0.1, **options
     )
