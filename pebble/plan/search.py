@@ -21,7 +21,7 @@ from pebble.solver import Answer, Result, Solver, capabilities, solve
 
 logger = logging.getLogger("pebble")
 
-QUICK_SOLVERS = ("keep_all", "greedy", "sqrt")
+QUICK_SOLVERS = ("keep_all", "sqrt", "recompute_all")
 """Those that say at once whether something fits."""
 _FIRST_SHARE = 0.6
 """Of the time, for the solver where nothing is known to fit: the rest is for what is tried next."""
