@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 export PYTHONHASHSEED := 0
 
-.PHONY: demo test lint types wheel notebooks bench clean
+.PHONY: demo test slow lint types wheel notebooks bench hooks clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,10 +17,13 @@ demo: .venv/ready
 	$(BIN)/python -m pebble demo
 
 # Two processes on two cores: more threads in each would wait for one another.
-test notebooks: export OMP_NUM_THREADS := 1
+test slow notebooks: export OMP_NUM_THREADS := 1
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+slow: .venv/ready
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -34,7 +37,7 @@ types: .venv/ready
 	cd .venv/types && ../bin/mypy --config-file $(CURDIR)/pyproject.toml -p pebble
 
 wheel: .venv/ready
-	$(BIN)/python tests/check_wheel.py
+	$(BIN)/python -m tests.check_wheel
 
 notebooks: .venv/ready
 	$(BIN)/python -m pytest --nbmake notebooks
@@ -43,6 +46,11 @@ bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/zoo.py
 	$(BIN)/python benchmarks/peers.py
+
+# ruff and mypy before every commit, from .venv: nothing is fetched but pre-commit itself.
+hooks: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pre-commit
+	$(BIN)/pre-commit install
 
 clean:
 	rm -rf .venv build dist *.egg-info

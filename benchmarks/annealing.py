@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from generators import layered
 
+from pebble.formatting import table
 from pebble.graph import Graph
-from pebble.plan.report import table
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule

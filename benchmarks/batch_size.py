@@ -29,10 +29,10 @@ from models import UNet, WithLoss
 from torch import nn
 
 import pebble
+from pebble.budget import least_known_peak
+from pebble.formatting import gigabytes, table
 from pebble.measure.allocator import trace_memory
 from pebble.measure.step import Step, trace_step
-from pebble.plan.optimization import least_budget
-from pebble.plan.report import gigabytes, table
 from pebble.runtime import build
 from pebble.runtime.bench import loss_of
 from pebble.schedule import Schedule
@@ -181,7 +181,7 @@ def leanest_peaks(
         )
         schedules = [schedule]
         if batch > sizes.most:
-            schedules.append(least_budget(step, time_limit=limit)[1])
+            schedules.append(least_known_peak(step.footprint, time_limit=limit).schedule)
         peaks.append(min(measured(step, s) for s in schedules))
     return peaks
 

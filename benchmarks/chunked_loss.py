@@ -29,10 +29,10 @@ import torch
 
 from pebble.errors import InfeasibleBudget
 from pebble.finetune.named_models import build_shape
+from pebble.formatting import gigabytes, table
 from pebble.measure.step import Step, trace_step
-from pebble.plan.optimization import plan_step, unplanned
+from pebble.plan.optimization import plan_step
 from pebble.plan.plan import Plan
-from pebble.plan.report import gigabytes, table
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule
@@ -125,11 +125,11 @@ def line(row: dict[str, Any]) -> str:
 def run_shape(name: str, cuts: list[int], chunks: int | None, limit: float) -> dict[str, Any]:
     """Both staircases of one shape."""
     began = time.perf_counter()
-    model, inputs = build_shape(name, dtype=DTYPE, batch_size=BATCH, seq_len=LENGTH)
+    model, inputs = build_shape(name, precision=DTYPE, batch_size=BATCH, seq_len=LENGTH)
     step = trace_step(model, inputs, costs=COSTS)
     alone = trace_step(model, inputs, costs=COSTS, outputs="loss")
     traced = time.perf_counter() - began
-    before = unplanned(step)
+    before = step.footprint.unplanned
     plan = plan_step(step, 10**15, solver="keep_all")
     whole = activations(plan)
     aimed = whole * (100 - AIM_CUT) // 100
@@ -150,7 +150,7 @@ def run_shape(name: str, cuts: list[int], chunks: int | None, limit: float) -> d
         "unplanned_peak": before.peak_bytes,
         "unplanned_activations": whole,
         "chunks": number,
-        "chunks_cost": unplanned(split).cost / before.cost - 1,
+        "chunks_cost": split.footprint.unplanned.cost / before.cost - 1,
         "working_set_bound": bound,
         "least_in_one_piece": least,
         "least_over_working_set_bound": least / bound - 1,

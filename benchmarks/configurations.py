@@ -26,7 +26,7 @@ class Configuration:
     Attributes
     ----------
     config : mapping
-        The content of a ``config.json``, or empty for a name of `pebble.finetune.named_models.SHAPES`.
+        The content of a ``config.json``, or empty for a name of `pebble.shapes.SHAPES`.
     batch, length : int
         Sequences (or images) and tokens of each.
     dtype : str

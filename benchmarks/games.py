@@ -43,7 +43,7 @@ from pebble.games import (
 )
 from pebble.games.constructions.cones import cone_strategy, order_targets
 from pebble.games.formulas import line_moves, reversible_moves
-from pebble.games.literature.families import random_dag
+from pebble.games.literature.random_graphs import random_dag
 
 RESULTS = Path(__file__).parent / "results" / "games.json"
 Row = dict[str, Any]

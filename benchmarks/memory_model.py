@@ -28,9 +28,9 @@ from models import ZOO
 from torch import nn
 
 from pebble.finetune.estimates import Estimate, estimate
-from pebble.finetune.named_models import add_adapters
+from pebble.finetune.lora import add_adapters
+from pebble.formatting import gigabytes, table
 from pebble.measure.allocator import trace_memory
-from pebble.plan.report import gigabytes, table
 from pebble.runtime import build
 from pebble.runtime.validation import RUNNABLE_OPTIMIZERS
 from pebble.schedule import Schedule
@@ -99,7 +99,11 @@ def run_model(name: str, optimizers: Iterable[str]) -> list[dict[str, Any]]:
         for optimizer in optimizers:
             for batches in ACCUMULATE:
                 expected = estimate(
-                    model, inputs, captured=captured, optimizer=optimizer, accumulate=batches
+                    model,
+                    inputs,
+                    captured=captured,
+                    optimizer=optimizer,
+                    accumulation_steps=batches,
                 )
                 measured = measured_peaks(model, captured, inputs, optimizer, batches)
                 predicted = predicted_peaks(expected)

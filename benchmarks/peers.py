@@ -38,11 +38,11 @@ from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.utils.flop_counter import FlopCounterMode
 
 from pebble.errors import InfeasibleBudget
+from pebble.formatting import table
 from pebble.measure.allocator import trace_memory
 from pebble.measure.flops import work_of
 from pebble.measure.step import Step, trace_step
 from pebble.plan.optimization import plan_step
-from pebble.plan.report import table
 from pebble.problem import Objective, Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule

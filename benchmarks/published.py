@@ -29,7 +29,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pebble.plan.report import table
+from pebble.formatting import table
 
 RESULTS = Path(__file__).parent / "results" / "published.json"
 # graph, budget in % of the baseline peak, CI % of Checkmate's MILP, MOCCASIN, FastSA ("" = none)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pebble.plan.report import gigabytes
+from pebble.formatting import gigabytes
 
 HERE = Path(__file__).parent
 
@@ -62,7 +62,7 @@ def zoo(data: dict[str, Any]) -> str:
 
 
 def peers(data: dict[str, Any]) -> str:
-    """pebble beside its peers."""
+    """The table of pebble beside its peers."""
     rows = []
     for result in data["models"]:
         for row in result["rows"]:

@@ -49,8 +49,8 @@ from typing import Any
 
 from configurations import CONFIGURATIONS, LAYERED
 
+from pebble.formatting import table
 from pebble.graph import Graph, Phase
-from pebble.plan.report import table
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import Schedule

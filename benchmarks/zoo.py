@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from models import ZOO
 
+from pebble.budget import least_known_peak
 from pebble.errors import InfeasibleBudget
+from pebble.formatting import gigabytes
 from pebble.measure.step import Step, trace_step
-from pebble.plan.optimization import least_budget, plan_step
-from pebble.plan.report import gigabytes
-from pebble.problem import Problem
+from pebble.plan.optimization import plan_step
 from pebble.schedule import Schedule
 from pebble.solver import solve
 
@@ -38,12 +38,13 @@ RESULTS = Path(__file__).parent / "results" / "zoo.json"
 
 def least_known(step: Step, time_limit: float) -> tuple[int, Schedule]:
     """The smallest peak of the whole step that any solver here finds."""
-    peak, schedule = least_budget(step, time_limit=time_limit)
+    found = least_known_peak(step.footprint, time_limit=time_limit)
+    peak, schedule = found.peak_bytes, found.schedule
     for solver in ("greedy", "sqrt", "recompute_all"):
-        result = solve(Problem(step.graph, peak - step.resident.total), solver, time_limit=5)
+        result = solve(step.footprint.problem(peak), solver, time_limit=5)
         if result.trace is not None and result.schedule is not None:
-            found = step.resident.whole_step_peak(result.trace.peak)
-            peak, schedule = min((peak, schedule), (found, result.schedule), key=lambda x: x[0])
+            lower = step.footprint.peak(result.schedule)
+            peak, schedule = min((peak, schedule), (lower, result.schedule), key=lambda x: x[0])
     return peak, schedule
 
 
@@ -53,9 +54,9 @@ def run_model(name: str, n_budgets: int, time_limit: float) -> dict[str, Any]:
     began = time.perf_counter()
     step = trace_step(model, inputs, optimizer=None)
     traced = time.perf_counter() - began
-    baseline = plan_step(step, 10**15, solver="keep_all").baseline_peak_bytes
+    baseline = step.footprint.unplanned_peak
     least, leanest = least_known(step, 2 * time_limit)
-    bound = step.resident.whole_step_peak(Problem(step.graph, 0).working_set_bound)
+    bound = step.footprint.peak_lower_bound
     print(
         f"\n{name}: {len(step.graph.ops)} ops, traced in {traced:.1f} s; no plan "
         f"{gigabytes(baseline)}, least known {gigabytes(least)}, working-set bound "

@@ -17,7 +17,8 @@ from pebble.errors import (
     PlanMismatch,
     UnknownSolver,
 )
-from pebble.finetune.batch_sizes import BatchSizes, max_batch_size
+from pebble.finetune.batch_sizes import BatchSizes
+from pebble.finetune.largest_batch import max_batch_size
 from pebble.graph import Graph, Op, Value
 from pebble.plan.optimization import optimize
 from pebble.plan.plan import Plan, load_plan

@@ -134,10 +134,12 @@ class Result:
 
 
 def objective_of(problem: Problem, trace: Trace) -> int:
+    """Cost or peak of a replay, whichever is to be least."""
     return trace.cost if problem.objective is Objective.COST else trace.peak
 
 
 def relative_gap(objective: int, bound: int) -> float:
+    """Objective over bound, less one; infinite above a bound of zero."""
     if objective <= bound:
         return 0.0
     return objective / bound - 1 if bound > 0 else float("inf")

@@ -12,7 +12,7 @@ from pebble.graph import Graph, Op, Value
 
 
 def load_graph(path: str | PathLike[str]) -> Graph:
-    """Read a graph from a file.
+    r"""Read a graph from a file.
 
     Two formats are told apart by their first character. JSON is what `Graph.to_json` gives. Text
     has a line ``n m``, then n lines ``size cost`` (op i makes value i, in the reference order),
@@ -32,7 +32,7 @@ def load_graph(path: str | PathLike[str]) -> Graph:
     --------
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "pair.txt"
-    >>> _ = file.write_text("2 1\\n8 5\\n4 6\\n0 1\\n")
+    >>> _ = file.write_text("2 1\n8 5\n4 6\n0 1\n")
     >>> load_graph(file)
     Graph('pair', ops=2, values=2)
     """

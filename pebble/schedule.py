@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,12 +69,6 @@ class Schedule:
         for v, start, end in zip(kept.value, stages[kept.start], stages[kept.end]):
             matrix[start + 1 : end + 1, v] = True
         return matrix
-
-    def to_strategy(self, graph: Graph) -> tuple[Any, ...]:
-        """The schedule as moves of the weighted black game (`pebble.games.play` plays them)."""
-        from pebble.games.training.bridge import strategy_of_schedule
-
-        return strategy_of_schedule(graph, self)
 
 
 @dataclass(frozen=True)

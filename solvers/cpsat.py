@@ -21,7 +21,7 @@ ORDERS = ("auto", "fixed", "free")
 
 @register(
     "cpsat",
-    summary="retention intervals (after MOCCASIN), few executions of each op",
+    summary="retention intervals (after MOCCASIN, ICML 2023), few executions of each op",
     bound="fixed or free order, said in the result",
 )
 def cpsat(

@@ -13,26 +13,7 @@ from pebble.graph import Graph, Op, Phase, Value
 from pebble.problem import Problem
 from pebble.referee import simulate
 from pebble.schedule import FIXED_ORDER, FREE_ORDER, Schedule, Scope
-
-
-def random_graph(rng: random.Random, n_ops: int) -> Graph:
-    """A DAG with several outputs an op, workspace, pinned and external values."""
-    values = [Value("x", 50, external=True)]
-    ops: list[Op] = []
-    for i in range(n_ops):
-        reads = tuple(v for v in range(len(values)) if rng.random() < 2 / (1 + len(values)))
-        outputs = []
-        for k in range(rng.randint(1, 3)):
-            outputs.append(len(values))
-            values.append(Value(f"v{i}.{k}", rng.randint(0, 9), pinned=rng.random() < 0.15))
-        ops.append(
-            Op(
-                f"o{i}", rng.randint(0, 5), reads, tuple(outputs), workspace=rng.randint(0, 4),
-                phase=Phase.FORWARD if i < n_ops // 2 else Phase.BACKWARD,
-                recomputable=rng.random() < 0.85,
-            )
-        )  # fmt: skip
-    return Graph(ops, values)
+from tests.graphs import rich_graph
 
 
 def random_order(rng: random.Random, graph: Graph) -> list[int]:
@@ -81,7 +62,7 @@ def replay(graph: Graph, order: list[int]) -> tuple[list[int], int]:
 @given(st.integers(0, 10**9), st.integers(1, 12))
 def test_the_referee_agrees_with_a_walk_by_hand(seed: int, n_ops: int) -> None:
     rng = random.Random(seed)
-    graph = random_graph(rng, n_ops)
+    graph = rich_graph(seed, n_ops, makes=(1, 2, 3), workspace=range(5))
     order = random_order(rng, graph)
     live, cost = replay(graph, order)
     trace = simulate(graph, order)

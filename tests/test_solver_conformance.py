@@ -2,64 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from pebble.graph import Graph, Op, Phase, Value
+from pebble.graph import Graph, Op, Value
 from pebble.problem import Objective, Problem
-from pebble.schedule import Schedule
-from pebble.solver import Progress, Result, Status, solve, solver_names
+from pebble.referee import simulate
+from pebble.schedule import Schedule, Scope
+from pebble.solver import Progress, Result, Status, capabilities, solve, solver_names
+from tests.graphs import budgets, random_graph, random_training_graph, rich_graph
 
 # The others promise this only together with the plans of smaller budgets, as sweeps hand them on.
 MONOTONE = ("keep_all", "recompute_all", "greedy", "sqrt", "chain")
 GRAPHS = 12
 SECONDS = 0.4
-
-
-def random_training_graph(seed: int) -> Graph:
-    """A forward half, a boundary op and a backward half, with everything a real one has."""
-    rng = random.Random(seed)
-    values = [Value("x", 50, external=True)]
-    ops: list[Op] = []
-
-    def make(name: str, reads: Sequence[int], phase: Phase, *, last: bool = False) -> list[int]:
-        outputs = []
-        for k in range(rng.choice((1, 1, 1, 2, 3))):
-            outputs.append(len(values))
-            pinned = (last and k == 0) or rng.random() < 0.08
-            values.append(Value(f"{name}.{k}", rng.randint(0, 9), pinned=pinned))
-        workspace, keep = rng.choice((0, 0, 3)), rng.random() < 0.15
-        ops.append(
-            Op(name, rng.randint(0, 9), tuple(reads), tuple(outputs), workspace, phase, not keep)
-        )
-        return outputs
-
-    made: list[int] = [0]
-    for i in range(rng.randint(2, 9)):
-        reads = {rng.choice(made[-3:]), *(v for v in made if rng.random() < 0.1)}
-        made += make(f"f{i}", sorted(reads), Phase.FORWARD)
-    loss = made[-1]
-    values[loss] = Value(values[loss].name, values[loss].size, pinned=True)
-    outputs = [v for v in made if values[v].pinned]
-    tangent = len(values)
-    values.append(Value("tangent", 1))
-    ops.append(Op("boundary", 0, tuple(outputs), (tangent,), recomputable=False))
-    grad = tangent
-    for i in range(rng.randint(1, 9)):
-        reads = {grad, *(v for v in made if rng.random() < 0.3)}
-        grad = make(f"b{i}", sorted(reads), Phase.BACKWARD, last=rng.random() < 0.3)[-1]
-    return Graph(ops, values, boundary=len(ops) - 1 - sum(op.phase == "backward" for op in ops))
-
-
-def random_plain_graph(seed: int) -> Graph:
-    """A DAG without halves: one op makes one value, as in published benchmarks."""
-    rng = random.Random(seed)
-    n = rng.randint(2, 16)
-    reads = [sorted({rng.randrange(i) for _ in range(rng.randint(1, 3))} if i else ()) for i in range(n)]  # fmt: skip  # noqa: E501
-    ops = [Op(str(i), rng.randint(0, 9), tuple(reads[i]), (i,)) for i in range(n)]
-    return Graph(ops, [Value(str(i), rng.randint(0, 9)) for i in range(n)])
 
 
 def replay(graph: Graph, order: Sequence[int]) -> tuple[int, int]:
@@ -92,7 +53,11 @@ def replay(graph: Graph, order: Sequence[int]) -> tuple[int, int]:
 def instances() -> list[Problem]:
     problems = []
     for seed in range(GRAPHS):
-        graph = random_training_graph(seed) if seed % 3 else random_plain_graph(seed)
+        graph = (
+            random_training_graph(seed)
+            if seed % 3
+            else random_graph(seed, random.Random(seed).randint(2, 16))
+        )
         peak, _ = replay(graph, range(len(graph.ops)))
         least = Problem(graph, 0).working_set_bound
         problems.append(Problem(graph, random.Random(seed).randint(least, peak)))
@@ -108,9 +73,26 @@ def check(problem: Problem, result: Result) -> None:
     assert result.trace is not None
     assert (peak, cost) == (result.trace.peak, result.trace.cost)
     assert peak <= problem.budget
-    assert result.lower_bound <= (result.objective or 0) or result.scope.fixed_order
+    for schedule in (result.schedule, *known_in_order(problem)):
+        if result.scope.contains(problem.graph, schedule):
+            least = simulate(problem, schedule)
+            found = least.cost if problem.objective is Objective.COST else least.peak
+            assert result.lower_bound <= found, "a schedule of its scope is below the bound"
     if not problem.recompute:
         assert len(result.schedule) == len(problem.graph.ops)
+
+
+@functools.cache
+def known_in_order(problem: Problem) -> tuple[Schedule, ...]:
+    """Schedules in the reference order that fit: every op once, and the best that is known."""
+    exact = solve(problem, "ilp", time_limit=5.0)
+    assert exact.status in (Status.OPTIMAL, Status.INFEASIBLE)
+    found = (Schedule.keep_all(problem.graph), exact.schedule)
+    return tuple(
+        schedule
+        for schedule in found
+        if schedule is not None and simulate(problem, schedule).peak <= problem.budget
+    )
 
 
 @pytest.fixture(params=solver_names())
@@ -151,7 +133,8 @@ def test_an_empty_graph_and_a_single_op(name: str) -> None:
 
 def test_a_seed_gives_the_same_schedule_again(name: str) -> None:
     problem = Problem(random_training_graph(4), 60)
-    first, second = (solve(problem, name, time_limit=5.0, seed=3) for _ in range(2))
+    options = {"iterations": 20_000} if "iterations" in capabilities(name).options else {}
+    first, second = (solve(problem, name, time_limit=5.0, seed=3, **options) for _ in range(2))
     if name == "auto":  # two searches side by side: which one ends first is the machine's doing
         assert first.objective == second.objective
         return
@@ -170,14 +153,44 @@ def test_a_larger_budget_never_costs_more(name: str) -> None:
         assert found == sorted(found, reverse=True)
 
 
-def test_reports_improve(name: str) -> None:
+@pytest.mark.parametrize("generous", [True, False])
+def test_reports_improve(name: str, generous: bool) -> None:
     problem = instances()[1]
+    if generous:
+        problem = replace(problem, budget=10**6)
     seen: list[Progress] = []
     result = solve(problem, name, time_limit=SECONDS, report=seen.append)
     costs = [p.incumbent for p in seen if p.incumbent is not None]
     assert costs == sorted(costs, reverse=True)
-    if costs and result.objective is not None:
+    assert result.schedule is not None or not generous
+    if result.objective is None:
+        # `minpeak` takes the budget as an upper limit only, and reports on its way down to it.
+        assert not costs or name == "minpeak", "reported, and not returned"
+    elif "report" in capabilities(name).keywords:
+        assert costs, "found, and not reported"
         assert result.objective <= costs[-1]
+    else:
+        assert not seen
+
+
+def test_no_bound_of_any_solver_exceeds_a_schedule_of_its_scope() -> None:
+    """All bounds and schedules of all solvers on the same problems, each against each."""
+    for seed in range(6):
+        graph = rich_graph(seed)
+        problem = Problem(graph, budgets(graph)[-1] - 1)
+        claims: list[tuple[str, int, Scope]] = []
+        schedules: list[tuple[str, Schedule, int]] = []
+        for name in solver_names():
+            result = solve(problem, name, time_limit=0.6)
+            if result.status is Status.INFEASIBLE:
+                claims.append((name, 2**62, result.scope))
+            else:
+                claims.append((name, result.lower_bound, result.scope))
+            if result.schedule is not None and result.objective is not None:
+                schedules.append((name, result.schedule, result.objective))
+        for (who, bound, scope), (whose, schedule, cost) in itertools.product(claims, schedules):
+            if scope.contains(graph, schedule):
+                assert bound <= cost, f"seed {seed}: {who} claims {bound}, {whose} has {cost}"
 
 
 def test_keep_all_runs_each_op_once_in_order() -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from pebble.budget import least_known_peak
 from pebble.errors import PebbleError
+from pebble.formatting import gigabytes, table
 from pebble.measure.step import Step, trace_step
-from pebble.plan.optimization import least_budget, plan_step
-from pebble.plan.report import gigabytes, table
+from pebble.plan.optimization import plan_step
 
 BATCH, LENGTH = 4, 256
 SHARES = (0.0, 0.3, 0.6)
@@ -124,14 +125,14 @@ def _demonstrate(progress: Callable[[str], None] | None) -> DemoReport:
     say = progress or (lambda line: None)
     say("Tracing a GPT-2 of 4 layers with dropout 0.1 ...")
     step = gpt2_step()
-    unplanned = plan_step(step, 10**15, solver="keep_all").baseline_peak_bytes
-    least, known = least_budget(step, time_limit=6.0)
+    unplanned = step.footprint.unplanned_peak
+    least = least_known_peak(step.footprint, time_limit=6.0)
     reference = train_losses(step.model, step)
     rows = []
     for share in SHARES:
-        budget = int(least + share * (unplanned - least))
+        budget = int(least.peak_bytes + share * (unplanned - least.peak_bytes))
         say(f"Planning, applying and measuring at {gigabytes(budget)} ...")
-        plan = plan_step(step, budget, time_limit=3.0, start=known)
+        plan = plan_step(step, budget, time_limit=3.0, start=least.schedule)
         checked = plan.validate(repeats=1)
         planned = train_losses(step.model, step, apply=plan.apply)
         rows.append(

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pebble.arguments import one_of, renamed
+from pebble.budget import whole_budget
 from pebble.cards import CARDS, OUTSIDE_GB, Card, card_for
-from pebble.errors import InvalidArgument
-from pebble.finetune.named_models import LORA_TARGETS, build_shape
+from pebble.finetune.lora import LORA_TARGETS
+from pebble.finetune.named_models import build_shape
 from pebble.finetune.recipes import HALVES, Recommendation
 from pebble.finetune.recommendations import recommend
+from pebble.formatting import gigabytes, table
 from pebble.measure.costs import DEVICES
-from pebble.plan.optimization import whole_budget
-from pebble.plan.report import gigabytes, table
+from pebble.options import LORA_RANK, METHODS
 
-METHODS = ("full", "lora", "qlora")
 _PACKED = "4bit-double"
 # What people call the kinds of `Plan.memory`; kinds not named here count as activations.
 _LINES = {
@@ -85,7 +86,7 @@ class Fit:
             "peak_bytes": best.peak_bytes,
             "memory": dict(self.checklist),
             "micro_batch": best.choice.micro_batch,
-            "accumulation": best.accumulation,
+            "accumulation_steps": best.accumulation_steps,
             "devices": best.devices,
             "precision": best.choice.precision,
             "optimizer": best.choice.optimizer,
@@ -100,18 +101,19 @@ class Fit:
         }
 
 
+@renamed(batch="effective_batch_size")
 def fit(
     model: str,
     *,
     method: str = "lora",
     budget_gb: float = 15.0,
     seq_len: int | None = None,
-    batch: int = 32,
+    effective_batch_size: int = 32,
     devices: int = 1,
     precision: str | None = None,
     optimizers: Sequence[str | None] = ("adamw",),
     quantize: str | None = None,
-    lora_rank: int = 16,
+    lora_rank: int = LORA_RANK,
     gpu: str | None = None,
     time_limit: float = 40.0,
     seed: int = 0,
@@ -121,15 +123,13 @@ def fit(
     Parameters
     ----------
     model : str
-        A key of `pebble.finetune.named_models.SHAPES`, or the path of a Hugging Face ``config.json``.
+        A key of `pebble.shapes.SHAPES`, or the path of a Hugging Face ``config.json``.
     method : "full", "lora" or "qlora"
         "qlora": adapters on frozen weights in 4 bits with double quantisation.
     budget_gb : float
         Of one card, without what torch's allocator never sees.
     seq_len : int, optional
-    batch : int
-        Effective batch size.
-    devices, optimizers, time_limit, seed
+    devices, effective_batch_size, optimizers, time_limit, seed
         As in `pebble.recommend`.
     precision : str, optional
         Default: "bf16", or "fp16" on a card without bf16 units.
@@ -143,22 +143,21 @@ def fit(
     ------
     InfeasibleBudget, InvalidArgument
     """
-    if method not in METHODS:
-        raise InvalidArgument(f"Method {method!r} is not known; choose one of {METHODS}.")
-    if gpu is not None and gpu not in CARDS:
-        raise InvalidArgument(f"Card {gpu!r} is not known; choose one of {', '.join(CARDS)}.")
+    one_of("method", method, METHODS)
+    if gpu is not None:
+        one_of("gpu", gpu, CARDS)
     card = CARDS[gpu] if gpu else card_for(whole_budget(budget_gb, None))
     chosen = precision or ("bf16" if DEVICES[card.device].bf16 else "fp16")
     form = quantize or (_PACKED if method == "qlora" else None)
 
     def make(precision: str) -> Any:
         rank = None if method == "full" else lora_rank
-        return build_shape(model, dtype=precision, lora_rank=rank)[0]
+        return build_shape(model, precision=precision, lora_rank=rank)[0]
 
     advice = recommend(
         make,
         budget_gb=budget_gb,
-        effective_batch_size=batch,
+        effective_batch_size=effective_batch_size,
         devices=devices,
         precisions=(chosen,),
         optimizers=optimizers,
@@ -171,7 +170,8 @@ def fit(
     how = method if method == "full" else f"{method} of rank {lora_rank}"
     length = "" if seq_len is None else f", {seq_len} tokens"
     return Fit(
-        title=f"{Path(model).name}, {how}{length}, effective batch {batch}, {budget_gb:g} GB",
+        title=f"{Path(model).name}, {how}{length}, effective batch {effective_batch_size}, "
+        f"{budget_gb:g} GB",
         recommendation=advice,
         checklist=_checklist(advice, method),
         verdicts=tuple((card, _verdict(card, advice)) for card in CARDS.values()),

@@ -2,63 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from pebble.errors import InvalidArgument
-from pebble.finetune.named_models import dtype_of, under_autocast
-from pebble.finetune.variants import frozen_or_error, packed_bytes
-from pebble.measure.memory import StepMemory, step_memory, trainable
-from pebble.measure.optimizers import OptimizerMemory, Weight, optimizer_memory
-from pebble.measure.weights import dequantised_bytes
+from pebble.arguments import one_of, renamed
+from pebble.finetune.memory_moments import Buckets, Kinds, Moment, Storage, kept_by, moments_of
+from pebble.formatting import gigabytes, table
+from pebble.measure.dtypes import under_autocast
 from pebble.measure.workspaces import measure_workspaces
-from pebble.plan.plan import live_kinds
-from pebble.plan.report import gigabytes, table
-from pebble.referee import Trace, simulate
+from pebble.options import StepOptions
+from pebble.referee import simulate
 from pebble.schedule import Schedule
-from pebble.tracing import Captured, capture
-from pebble.tracing.accumulation import accumulated
+from pebble.tracing import Captured
+from pebble.tracing.captured_step import capture_step, transformed
 from pebble.tracing.inputs import make_inputs
-
-if TYPE_CHECKING:
-    from pebble.graph import Graph
-
-Kinds = Mapping[str, int]
-
-
-class Buckets(StrEnum):
-    """How DistributedDataParallel keeps its gradient buckets."""
-
-    COPIES = "copies"  # the default: buckets beside the gradients
-    VIEWS = "views"  # gradient_as_bucket_view=True: the gradients are the buckets
-
-
-@dataclass(frozen=True)
-class Moment:
-    """The fullest moment of a phase.
-
-    Attributes
-    ----------
-    phase : "forward", "backward" or "optimizer step"
-    first : bool
-        Whether of the first training step (no optimizer state yet) or of all later ones.
-    kinds : mapping
-        Bytes by kind.
-    """
-
-    phase: str
-    first: bool
-    kinds: Kinds
-
-    @property
-    def total(self) -> int:
-        """Sum over the kinds."""
-        return sum(self.kinds.values())
 
 
 @dataclass(frozen=True)
@@ -113,6 +74,7 @@ class Estimate:
         return "\n".join([table(header, rows), *notes])
 
 
+@renamed(accumulate="accumulation_steps")
 def estimate(
     model: nn.Module,
     inputs: Any = None,
@@ -125,7 +87,7 @@ def estimate(
     gradient_dtype: str | None = None,
     autocast: str | None = None,
     quantize: str | None = None,
-    accumulate: int = 1,
+    accumulation_steps: int = 1,
     ddp: str | None = None,
     overhead: Kinds | None = None,
     schedule: Schedule | None = None,
@@ -154,7 +116,7 @@ def estimate(
     quantize : "int8", "4bit" or "4bit-double", optional
         Frozen weights of linear layers (the output head left out) are stored so; one of them at a
         time exists in its own dtype.
-    accumulate : int
+    accumulation_steps : int
         Micro-batches a step: from the second on, the gradients so far are there as well, and
         each new one is added to its own as soon as it is made.
     ddp : "copies" or "views", optional
@@ -176,134 +138,37 @@ def estimate(
     Examples
     --------
     >>> import torch
-    >>> from pebble.finetune.estimates import estimate
-    >>> step = estimate(torch.nn.Linear(1000, 1000, bias=False), torch.ones(1, 1000))
+    >>> import pebble
+    >>> step = pebble.estimate(torch.nn.Linear(1000, 1000, bias=False), torch.ones(1, 1000))
     >>> step.moment("optimizer step").kinds["optimizer state"]
     8000004
     """
-    _check(accumulate, ddp)
-    if captured is not None and captured.accumulates:  # a plan's, from the second micro-batch on
-        accumulate = max(accumulate, 2)
+    if ddp is not None:
+        one_of("ddp", ddp, list(Buckets))
+    asked = StepOptions(
+        optimizer=optimizer,
+        loss=loss,
+        accumulation_steps=accumulation_steps,
+        batch_size=batch_size,
+        seq_len=seq_len,
+    )
     if captured is None:
         found = make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
         with under_autocast(found.tensors(), autocast):
-            captured = capture(model, found.args, found.kwargs, loss=loss)
-    memory = step_memory(captured, optimizer=optimizer, implementation=implementation, model=model)
-    memory = _with_state(memory, captured, optimizer, implementation, state_dtype, master_weights)
-    resident = dict(memory.kinds)
-    state = {"optimizer state": resident.pop("optimizer state", 0)}
-    if master_weights:
-        state["master weights"] = 4 * sum(w.numel for w in _weights(captured))
-    if quantize is not None:
-        resident |= _quantised(model, resident["parameters"], quantize)
-    if gradient_dtype is not None:
-        width = dtype_of(gradient_dtype).itemsize
-        memory = replace(memory, gradients=width * sum(w.numel for w in _weights(captured)))
-    if ddp is not None:
-        resident["DDP buckets"] = memory.gradients
-    if (accumulate > 1 or gradient_dtype is not None) and ddp != Buckets.VIEWS:
-        resident["accumulated gradients"] = memory.gradients
-    if accumulate > 1 or gradient_dtype is not None:
-        captured = accumulated(captured)
+            captured = capture_step(model, found, replace(asked, accumulation_steps=1))
+    storage = Storage(implementation, state_dtype, master_weights, gradient_dtype, quantize, ddp)
+    # A plan's capture adds up from the second micro-batch on; gradients that are converted as
+    # they are made are added to those of the other dtype.
+    added_up = captured.accumulates or asked.accumulates or gradient_dtype is not None
+    kept = kept_by(captured, model, optimizer, storage, added_up=added_up)
+    if added_up:
+        captured = transformed(captured, replace(asked, accumulation_steps=2))
     workspaces = measure_workspaces(captured)
     graph = captured.graph.with_measures(workspaces=workspaces.bytes)
     trace = simulate(graph, schedule or Schedule.keep_all(graph))
-    moments = _moments(graph, trace, memory, resident, state, ddp)
     return Estimate(
-        moments=moments,
-        overhead=dict(memory.overhead if overhead is None else overhead),
-        host=memory.optimizer.host,
+        moments=moments_of(graph, trace, kept),
+        overhead=dict(kept.memory.overhead if overhead is None else overhead),
+        host=kept.memory.optimizer.host,
         workspace_measured=workspaces.measured,
     )
-
-
-def _check(accumulate: int, ddp: str | None) -> None:
-    if ddp is not None and ddp not in list(Buckets):
-        raise InvalidArgument(f"ddp={ddp!r} is not known; choose one of {', '.join(Buckets)}.")
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise InvalidArgument(
-            f"accumulate={accumulate!r} must be a positive number of micro-batches."
-        )
-
-
-# -- phases --------------------------------------------------------------------------------------
-
-
-def _moments(
-    graph: Graph,
-    trace: Trace,
-    memory: StepMemory,
-    resident: Kinds,
-    state: Kinds,
-    ddp: str | None,
-) -> tuple[Moment, ...]:
-    """Fullest moment of each phase; without an optimizer there are two, alike in every step."""
-    end = trace.forward_steps
-    halves = {"forward": slice(0, end), "backward": slice(end, len(trace.live))}
-    live = {
-        phase: _live(graph, trace, span) for phase, span in halves.items() if span.start < span.stop
-    }
-    steps = memory.optimizer.name != "none"
-    moments: list[Moment] = []
-    for first in (True, False) if steps else (False,):
-        kept = {**resident, **({} if first else state)}
-        moments.extend(Moment(phase, first, {**kept, **kinds}) for phase, kinds in live.items())
-        if steps:
-            kinds = {**resident, **state, "outputs": memory.outputs}
-            for gone in ("accumulated gradients", "unpacked weight"):
-                kinds.pop(gone, None)
-            if ddp != Buckets.VIEWS:
-                kinds["gradients"] = memory.gradients
-            kinds["optimizer temporaries"] = memory.optimizer.temporaries
-            moments.append(Moment("optimizer step", first, kinds))
-    return tuple(moments)
-
-
-def _live(graph: Graph, trace: Trace, span: slice) -> Kinds:
-    at = span.start + int(trace.live[span].argmax())
-    return live_kinds(graph, replace(trace, peak=int(trace.live[at]), peak_step=at))
-
-
-# -- weights and optimizer -----------------------------------------------------------------------
-
-
-def _weights(captured: Captured) -> list[Weight]:
-    likes = [slot.node.meta["val"] for slot in trainable(captured)]
-    return [Weight(tuple(t.shape), t.dtype, tuple(t.stride())) for t in likes]
-
-
-def _with_state(
-    memory: StepMemory,
-    captured: Captured,
-    optimizer: str | torch.optim.Optimizer | None,
-    implementation: str | None,
-    state_dtype: str | None,
-    master_weights: bool,
-) -> StepMemory:
-    """The optimizer's state in another dtype than the parameters'."""
-    if master_weights and state_dtype is None:
-        state_dtype = "fp32"
-    if state_dtype is None or optimizer is None:
-        return memory
-    if not isinstance(optimizer, str):
-        raise InvalidArgument(
-            "state_dtype= and master_weights= need the name of an optimizer: a "
-            f"{type(optimizer).__name__} object has a state of its own."
-        )
-    weights = [replace(w, dtype=dtype_of(state_dtype)) for w in _weights(captured)]
-    other: OptimizerMemory = optimizer_memory(
-        optimizer, weights, device=captured.device, implementation=implementation
-    )
-    kinds = {**memory.kinds, "optimizer state": other.state}
-    return replace(memory, kinds=kinds, optimizer=other)
-
-
-def _quantised(model: nn.Module, parameters: int, form: str) -> dict[str, int]:
-    """Parameters with the frozen linear weights quantised, and the one that is unpacked."""
-    frozen = list(frozen_or_error(model, form).values())
-    own = sum(w.numel() * w.itemsize for w in frozen)
-    packed = sum(packed_bytes(w, form) for w in frozen)
-    return {
-        "parameters": parameters - own + packed,
-        "unpacked weight": max(dequantised_bytes(w.numel(), w.itemsize) for w in frozen),
-    }

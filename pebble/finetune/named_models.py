@@ -9,43 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from pebble.arguments import renamed
 from pebble.errors import InvalidArgument
+from pebble.finetune.lora import LORA_TARGETS, add_adapters
+from pebble.measure.dtypes import dtype_of
 from pebble.tracing.inputs import Inputs, make_inputs
 from pebble.tracing.torch_private.fake_tensors import FakeTensorMode
-
-DTYPES: Mapping[str, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
-LORA_TARGETS = ("q_proj", "v_proj", "c_attn", "query", "value")
-
-
-def dtype_of(name: str) -> torch.dtype:
-    """The dtype of a name.
-
-    Raises
-    ------
-    InvalidArgument
-        If it is unknown; lists the choices.
-    """
-    if name not in DTYPES:
-        raise InvalidArgument(f"Dtype {name!r} is not known; choose one of {', '.join(DTYPES)}.")
-    return DTYPES[name]
-
-
-@contextlib.contextmanager
-def under_autocast(tensors: Sequence[torch.Tensor], dtype: str | None) -> Iterator[None]:
-    """Autocast of a dtype on the device of these tensors; nothing without a dtype."""
-    if dtype is None:
-        yield
-        return
-    device = tensors[0].device.type if tensors else "cpu"
-    with torch.autocast(device, dtype=dtype_of(dtype)):
-        yield
 
 
 def _llama(
@@ -117,10 +88,11 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+@renamed(dtype="precision")
 def build_shape(
     name: str,
     *,
-    dtype: str = "bf16",
+    precision: str = "bf16",
     batch_size: int = 1,
     seq_len: int | None = None,
     lora_rank: int | None = None,
@@ -133,7 +105,8 @@ def build_shape(
     ----------
     name : str
         A key of `SHAPES`, or the path of a Hugging Face ``config.json``.
-    dtype : "fp32", "bf16" or "fp16"
+    precision : "fp32", "bf16" or "fp16"
+        Of the weights.
     batch_size : int
     seq_len : int, optional
         Tokens; by default the longest the model takes, at most 1024.
@@ -147,12 +120,12 @@ def build_shape(
     Raises
     ------
     InvalidArgument
-        If the name, the dtype or the rank is unknown, no layer matches the targets, or
+        If the name, the precision or the rank is unknown, no layer matches the targets, or
         transformers is not installed.
     """
     config, architecture = _configuration(name)
     mode = FakeTensorMode() if fake else contextlib.nullcontext()
-    with mode, _default_dtype(dtype_of(dtype)), _uninitialised(fake):
+    with mode, _default_dtype(dtype_of(precision)), _uninitialised(fake):
         model: nn.Module = architecture(config).train()
         model.tie_weights()  # type: ignore[operator]  # belongs to the initialisation
         if lora_rank is not None:
@@ -207,58 +180,3 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-# -- low-rank adapters ---------------------------------------------------------------------------
-
-
-class Adapted(nn.Module):
-    """A frozen linear layer plus a trainable product of two thin matrices.
-
-    Parameters
-    ----------
-    base : nn.Linear, or a layer with a weight of shape (inputs, outputs) such as GPT-2's
-    rank : int
-    """
-
-    def __init__(self, base: nn.Module, rank: int) -> None:
-        super().__init__()
-        weight: torch.Tensor = base.weight  # type: ignore[assignment]
-        inputs, outputs = weight.shape if not isinstance(base, nn.Linear) else weight.shape[::-1]
-        self.base = base
-        self.down = nn.Parameter(torch.empty(rank, inputs, dtype=weight.dtype))
-        self.up = nn.Parameter(torch.zeros(outputs, rank, dtype=weight.dtype))
-        nn.init.kaiming_uniform_(self.down, a=5**0.5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The frozen layer's result and the adapter's."""
-        result: torch.Tensor = self.base(x) + F.linear(F.linear(x, self.down), self.up)
-        return result
-
-
-def add_adapters(model: nn.Module, rank: int, targets: Sequence[str] = LORA_TARGETS) -> list[str]:
-    """Freeze a model and give its target layers adapters; returns the names of these layers.
-
-    Raises
-    ------
-    InvalidArgument
-        If the rank is not positive or no layer matches.
-    """
-    if rank < 1:
-        raise InvalidArgument(f"The adapters' rank is {rank}; it must be at least 1.")
-    model.requires_grad_(False)
-    names = [
-        name
-        for name, module in model.named_modules()
-        if name.rpartition(".")[2] in targets
-        and getattr(getattr(module, "weight", None), "ndim", 0) == 2
-    ]
-    if not names:
-        raise InvalidArgument(
-            f"No linear layer of {type(model).__name__} is called {' or '.join(targets)}; pass "
-            "lora_targets= the last names of the layers to adapt."
-        )
-    for name in names:
-        parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, Adapted(model.get_submodule(name), rank))
-    return names

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pebble.plan.report import gigabytes, table
+from pebble.formatting import count, gigabytes, table
 
 if TYPE_CHECKING:
     from pebble.plan.plan import Plan
@@ -55,7 +55,7 @@ class Recipe:
     Attributes
     ----------
     choice : Choice
-    accumulation : int
+    accumulation_steps : int
         Micro-batches before each optimizer step.
     devices : int
     budget_bytes, peak_bytes, unplanned_peak_bytes : int
@@ -71,7 +71,7 @@ class Recipe:
     """
 
     choice: Choice
-    accumulation: int
+    accumulation_steps: int
     devices: int
     budget_bytes: int
     peak_bytes: int
@@ -84,7 +84,7 @@ class Recipe:
     @property
     def effective_batch_size(self) -> int:
         """Micro-batch x accumulation steps x devices."""
-        return self.choice.micro_batch * self.accumulation * self.devices
+        return self.choice.micro_batch * self.accumulation_steps * self.devices
 
     @property
     def seconds_per_sample(self) -> float:
@@ -109,7 +109,7 @@ class Recipe:
         model, inputs : str
             Lines that make them; the inputs are one micro-batch.
         """
-        choice, every = self.choice, self.accumulation
+        choice, every = self.choice, self.accumulation_steps
         packed = f", frozen linear weights in {choice.quantize}" if choice.quantize else ""
         planned = (
             f"plan = pebble.optimize(model, inputs, budget_bytes={self.budget_bytes}, "
@@ -127,7 +127,7 @@ class Recipe:
         lines = [
             "import pebble, torch",
             f"{model}  # {choice.precision}{packed}",
-            f"{inputs}  # {_count(choice.micro_batch, 'sample')}",
+            f"{inputs}  # {count(choice.micro_batch, 'sample')}",
             *self._cast(planned),
             "model = plan.apply(model)",
             f"optimizer = ...  # {choice.optimizer}, over the parameters that require gradients",
@@ -142,10 +142,6 @@ class Recipe:
         if not mixed:
             return [line]
         return [f'with torch.autocast("cuda", dtype=torch.{HALVES[half]}):', f"    {line}"]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -216,7 +212,8 @@ class Recommendation:
         best = self.best
         head = (
             f"{self.model} within {gigabytes(best.budget_bytes)}, effective batch "
-            f"{best.effective_batch_size}: {best.choice} x {best.accumulation} accumulation steps"
+            f"{best.effective_batch_size}: {best.choice} x {best.accumulation_steps} accumulation "
+            "steps"
             f"{f' x {best.devices} devices' if best.devices > 1 else ''}, "
             f"{best.seconds:.3g} s for each effective batch ({self.clock})."
         )
@@ -256,7 +253,7 @@ def recipe_table(recipes: tuple[Recipe, ...]) -> str:
             [
                 str(rank) if recipe.fits else "too large",
                 str(choice.micro_batch),
-                str(recipe.accumulation),
+                str(recipe.accumulation_steps),
                 choice.precision,
                 choice.quantize or "as they are",
                 choice.optimizer or "none",

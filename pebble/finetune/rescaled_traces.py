@@ -18,7 +18,6 @@ from pebble.graph import Graph
 from pebble.measure.costs import op_costs
 from pebble.measure.memory import step_memory
 from pebble.measure.step import Step
-from pebble.plan.plan import Resident
 from pebble.tracing import Captured
 from pebble.tracing.inputs import Inputs
 from pebble.tracing.torch_private import pytree
@@ -64,15 +63,16 @@ def rescale(step: Step, traced_at: int, inputs: Inputs, batch: int) -> Step:
         one is at times copied less), a true trace may differ.
     """
     captured = _rescaled(step.captured, traced_at, batch)
-    memory = step_memory(captured, optimizer=step.optimizer, model=step.model)
+    optimizer, costs = step.options.optimizer, step.options.costs
+    memory = step_memory(captured, optimizer=optimizer, model=step.model)
     graph = captured.graph
-    if isinstance(step.costs, str):
-        graph = graph.with_measures(costs=op_costs(captured, step.costs))
+    if isinstance(costs, str):
+        graph = graph.with_measures(costs=op_costs(captured, costs))
     sketch = replace(
         step,
         captured=captured,
         graph=graph,
-        resident=Resident(memory.kinds, memory.optimizer_step_peak),
+        resident=memory.resident,
         whole=None if step.whole is None else rescale(step.whole, traced_at, inputs, batch),
     )
     return sketch.with_inputs(inputs)

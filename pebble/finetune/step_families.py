@@ -11,11 +11,11 @@ from torch import nn
 
 from pebble.cards import CARDS, card_for
 from pebble.errors import InvalidArgument
-from pebble.finetune.named_models import DTYPES
 from pebble.finetune.recipes import Choice
 from pebble.finetune.steps_by_batch import Batches
 from pebble.finetune.variants import with_optimizer, with_quantised
 from pebble.measure.costs import DEVICES
+from pebble.measure.dtypes import DTYPES
 
 CHUNKS = 8
 """Parts of head and loss that are tried where nobody says how many."""

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from pebble.budget import Resident
 from pebble.errors import InvalidArgument
-from pebble.finetune.named_models import under_autocast
 from pebble.finetune.rescaled_traces import rescale, tracer_batch
 from pebble.graph import Graph
-from pebble.measure.step import Step, trace_step
-from pebble.plan.plan import Resident
-from pebble.tracing import Captured, capture
+from pebble.measure.dtypes import under_autocast
+from pebble.measure.step import Step, trace
+from pebble.options import StepOptions
+from pebble.tracing import Captured
+from pebble.tracing.captured_step import capture_step
 from pebble.tracing.inputs import Inputs, make_inputs
 from pebble.tracing.torch_private import pytree
 
@@ -27,8 +29,9 @@ _KEPT, _SKETCHED = 3, 8  # exact steps and sketches that stay in memory
 class Batches:
     """The training step of one model at every batch size.
 
-    On fake tensors one trace serves all sizes (see `pebble.finetune.rescaled_traces`). On real ones, whose
-    temporaries have to be measured, sizes in between are interpolated from two exact steps.
+    On fake tensors one trace serves all sizes (see `pebble.finetune.rescaled_traces`). On real
+    ones, whose temporaries have to be measured, sizes in between are interpolated from two exact
+    steps.
 
     Parameters
     ----------
@@ -41,7 +44,7 @@ class Batches:
     autocast : "bf16" or "fp16", optional
         The step runs under autocast of this dtype.
     **options
-        Of `pebble.measure.step.trace_step`.
+        Fields of `pebble.options.StepOptions`.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Batches:
     ) -> None:
         self.model, self._inputs, self._seq_len = model, inputs, seq_len
         self._autocast = autocast
-        self.options = options
+        self.options = StepOptions.of(**options)
         first = next(iter(model.parameters()), None)
         self._mode = getattr(first, "fake_mode", None)
         self.fake = self._mode is not None
@@ -93,13 +96,7 @@ class Batches:
         if self.fake or batch in self._exact:
             return self.sketch(batch).captured
         inputs = self.inputs(batch)
-        return capture(
-            self.model,
-            inputs.args,
-            inputs.kwargs,
-            loss=self.options.get("loss"),
-            loss_only=self.options.get("outputs") == "loss",
-        )
+        return capture_step(self.model, inputs, self.options)
 
     def _sharing(self, **changes: Any) -> Batches:
         if self.fake:
@@ -155,7 +152,7 @@ class Batches:
     def _traced_at(self, batch: int) -> Step:
         inputs = self.inputs(batch)
         with under_autocast(inputs.tensors(), self._autocast):
-            return trace_step(self.model, inputs, **self.options)
+            return trace(self.model, inputs, self.options)
 
     def _between(self, batch: int) -> Step:
         if len(self._exact) < 2:

@@ -7,15 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pebble.errors import InvalidArgument
-from pebble.finetune.batch_sizes import keep_all_peak
 from pebble.finetune.recipes import Choice, Knob, Recipe
+from pebble.formatting import gigabytes
 from pebble.measure.step import Step
-from pebble.plan.report import gigabytes
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 
 if TYPE_CHECKING:
-    from pebble.finetune.recommendations import Search
+    from pebble.finetune.recipe_search import RecipeSearch
     from pebble.finetune.step_families import Families
 
 LEAN_OPTIMIZERS = ("adamw8bit", "paged_adamw8bit", "adafactor", "sgd")
@@ -40,7 +39,7 @@ def knobs_of(
     families: Families,
     choice: Choice,
     recipe: Recipe,
-    search: Search,
+    search: RecipeSearch,
     leanest: Schedule | None,
 ) -> tuple[Knob, ...]:
     """What one change by itself takes off the peak of a choice without a plan; cheapest first.
@@ -52,7 +51,7 @@ def knobs_of(
     """
     plain = replace(choice, chunks=0)
     step = search.step(plain)
-    peak, seconds = keep_all_peak(step), _seconds(search, plain, step)
+    peak, seconds = step.footprint.unplanned_peak, _seconds(search, plain, step)
     knobs = []
 
     def add(name: str, there: int, time: float) -> None:
@@ -75,22 +74,22 @@ def knobs_of(
     for name, other in changes:
         changed = _step(search, other)
         if changed is not None:
-            add(name, keep_all_peak(changed), _seconds(search, other, changed))
+            add(name, changed.footprint.unplanned_peak, _seconds(search, other, changed))
     return tuple(sorted(knobs, key=lambda knob: (round(knob.extra_time, 3), -knob.saved_bytes)))
 
 
-def _seconds(search: Search, choice: Choice, step: Step) -> float:
+def _seconds(search: RecipeSearch, choice: Choice, step: Step) -> float:
     return search.seconds(choice, step, step.graph.total_cost)
 
 
-def _step(search: Search, choice: Choice) -> Step | None:
+def _step(search: RecipeSearch, choice: Choice) -> Step | None:
     try:
         return search.step(choice)
     except InvalidArgument:  # nothing to quantise
         return None
 
 
-def least_change(families: Families, search: Search, choice: Choice, least: int) -> str:
+def least_change(families: Families, search: RecipeSearch, choice: Choice, least: int) -> str:
     """The least change by which a choice that does not fit would, in a sentence."""
     budget = search.budget
     for name, other in alternatives(families, choice):

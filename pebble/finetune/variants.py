@@ -5,7 +5,6 @@ Nothing is traced again: these change what is resident, and what ops take beside
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -16,8 +15,7 @@ from pebble.measure.costs import DEVICES
 from pebble.measure.memory import StepMemory, step_memory
 from pebble.measure.step import Step
 from pebble.measure.weights import dequantised_bytes, stored_bytes
-from pebble.plan.plan import Resident
-from pebble.tracing.accumulation import accumulated
+from pebble.tracing.captured_step import transformed
 
 _NO_DEVICE = "cpu"
 PCIE = 12.0
@@ -72,12 +70,9 @@ def memory_of(step: Step, optimizer: str | torch.optim.Optimizer | None) -> Step
 
 def with_optimizer(step: Step, optimizer: str | None) -> Step:
     """The step with another optimizer."""
-    memory = memory_of(step, optimizer)
     changed = replace(
-        step,
-        resident=Resident(memory.kinds, memory.optimizer_step_peak),
-        optimizer=optimizer,
-        origin={**step.origin, "optimizer": optimizer},
+        step.asked(optimizer=optimizer),
+        resident=memory_of(step, optimizer).resident,
         whole=None if step.whole is None else with_optimizer(step.whole, optimizer),
     )
     return changed.with_inputs(step.inputs)
@@ -87,15 +82,15 @@ def with_accumulation(step: Step, accumulation_steps: int) -> Step:
     """The step as it runs from the second micro-batch on, if it has several."""
     if accumulation_steps < 2 or step.captured.accumulates:
         return step
-    captured = accumulated(step.captured)
+    step_then = step.asked(accumulation_steps=accumulation_steps)
+    captured = transformed(step.captured, replace(step_then.options, chunks=0))
     a = step.graph.arrays
     there = {"accumulated gradients": memory_of(step, None).gradients}
     return replace(
-        step,
+        step_then,
         captured=captured,
         graph=captured.graph.with_measures(costs=a.cost.tolist(), workspaces=a.workspace.tolist()),
         resident=replace(step.resident, kinds={**step.resident.kinds, **there}),
-        origin={**step.origin, "accumulation_steps": accumulation_steps},
         whole=None if step.whole is None else with_accumulation(step.whole, accumulation_steps),
     )
 
@@ -147,23 +142,14 @@ def with_quantised(step: Step, form: str) -> Step:
     return replace(
         step,
         graph=graph.with_measures(costs=costs, workspaces=workspaces),
-        resident=_less(step.resident, saved),
+        resident=step.resident.with_kind("parameters", step.resident.kinds["parameters"] - saved),
         whole=None if step.whole is None else with_quantised(step.whole, form),
-    )
-
-
-def _less(resident: Resident, saved: int) -> Resident:
-    kinds: Mapping[str, int] = resident.kinds
-    peak = resident.optimizer_step_peak
-    return Resident(
-        {**kinds, "parameters": kinds["parameters"] - saved}, max(peak - saved, 0) if peak else 0
     )
 
 
 def bandwidth_of(step: Step) -> float:
     """Bytes a nanosecond of the device that the step's costs speak of."""
-    name = step.origin["costs"]
-    device = name.removeprefix("roofline:") if isinstance(name, str) else _NO_DEVICE
+    device = step.record.costs.removeprefix("roofline:")
     return DEVICES.get(device, DEVICES[_NO_DEVICE]).bandwidth
 
 
@@ -173,7 +159,7 @@ def seconds_to_step(step: Step) -> float:
     Parameters, gradients and state are read, parameters and state are written; paged state comes
     from the host and goes back.
     """
-    memory = memory_of(step, step.optimizer)
+    memory = memory_of(step, step.options.optimizer)
     if memory.optimizer.name == "none":
         return 0.0
     on_device = 3 * memory.gradients + 2 * memory.optimizer.state

@@ -12,7 +12,8 @@ from pebble.games.board import Board
 from pebble.games.bounds.certificates import PathCertificate, certify, check_certificate
 from pebble.games.constructions.lines import bennett_strategy, knill_strategy
 from pebble.games.frames import frames
-from pebble.games.literature.families import FAMILIES, graph_of_edges
+from pebble.games.literature.edges import graph_of_edges
+from pebble.games.literature.families import FAMILIES
 from pebble.games.literature.named_graphs import make_graph
 from pebble.games.literature.netlist import parse_bench, read_bench
 from pebble.games.moves import Act, Move, Step, Strategy, place, remove
@@ -29,21 +30,12 @@ from pebble.games.rules import (
     Reversible,
     Spooky,
 )
-from pebble.games.solving import (
-    ENGINES,
-    GameResult,
-    least_cost,
-    least_pebbles,
-    pareto_front,
-)
-from pebble.games.training.bridge import (
-    Training,
-    schedule_of_strategy,
-    strategy_of_schedule,
-    training_board,
-    training_game,
-)
+from pebble.games.solving import ENGINES, GameResult, least_cost, least_pebbles, pareto_front
+from pebble.games.training.board import training_board
+from pebble.games.training.checkpointing import StorageLevel, adjoint_time, read_once_time
 from pebble.games.training.offload import OffloadTrace, offload_of_strategy, simulate_offload
+from pebble.games.training.rules import Training, training_game
+from pebble.games.training.schedules import schedule_of_strategy, strategy_of_schedule
 
 __all__ = [
     "ENGINES",
@@ -68,8 +60,10 @@ __all__ = [
     "SequentialGame",
     "Spooky",
     "Step",
+    "StorageLevel",
     "Strategy",
     "Training",
+    "adjoint_time",
     "bennett_strategy",
     "certify",
     "check_certificate",
@@ -86,6 +80,7 @@ __all__ = [
     "place",
     "play",
     "read_bench",
+    "read_once_time",
     "remove",
     "schedule_of_strategy",
     "simulate_offload",

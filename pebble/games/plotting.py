@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from pebble.axes import LINES, axes_for
 from pebble.errors import InvalidArgument
 from pebble.games.answers import GameResult
 from pebble.games.board import Board
 from pebble.games.frames import positions
 from pebble.games.position import BLACK, FREE, GHOST, WHITE, Position
 from pebble.games.rules import RedBlue
-from pebble.plan.plots import LINES, axes_for
 
 HELD, AGAIN, OTHER, QUIET = "#1f77b4", "#ff7f0e", "#9467bd", "#dddddd"
 _COLOURS = {0: QUIET, 1: HELD, 2: AGAIN, 3: OTHER}

@@ -58,7 +58,7 @@ def trace_memory(run: Callable[[], Any], device: str = "cpu") -> AllocatorTrace:
 
 @contextlib.contextmanager
 def memory_profile() -> Iterator[torch.profiler.profile]:
-    """torch's profiler on the CPU, recording every allocation and release."""
+    """Torch's profiler on the CPU, recording every allocation and release."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it announces itself on standard error
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:

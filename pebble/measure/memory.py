@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from pebble.budget import Resident
 from pebble.measure.optimizers import OptimizerMemory, Weight, optimizer_memory
 from pebble.tracing.torch_private.storages import storage_id
 
@@ -51,24 +52,11 @@ class StepMemory:
     overhead: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def resident(self) -> int:
-        """Bytes there during forward and backward besides the graph's own values."""
-        return sum(self.kinds.values())
-
-    @property
-    def optimizer_step_peak(self) -> int:
-        """Peak while the optimizer steps: all of the above at once; 0 without an optimizer."""
-        if self.optimizer.name == "none":
-            return 0
-        return self.resident + self.gradients + self.outputs + self.optimizer.temporaries
-
-    def graph_budget(self, budget_bytes: int) -> int:
-        """What a budget for the whole step leaves for the graph's values; may be negative."""
-        return budget_bytes - self.resident
-
-    def whole_step_peak(self, graph_peak: int) -> int:
-        """Peak of the whole step: forward and backward, or the optimizer's step."""
-        return max(self.resident + graph_peak, self.optimizer_step_peak)
+    def resident(self) -> Resident:
+        """What no schedule changes, and the peak while the optimizer steps."""
+        total = sum(self.kinds.values())
+        peak = total + self.gradients + self.outputs + self.optimizer.temporaries
+        return Resident(self.kinds, 0 if self.optimizer.name == "none" else peak)
 
 
 def step_memory(

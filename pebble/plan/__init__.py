@@ -1,5 +1,6 @@
 """What a user keeps: the plan, its file, its report, and the way from a model to it."""
 
-from pebble.plan.plan import Plan, Resident, Unplanned, live_kinds, load_plan
+from pebble.budget import Resident, Unplanned, live_kinds
+from pebble.plan.plan import Plan, load_plan
 
 __all__ = ["Plan", "Resident", "Unplanned", "live_kinds", "load_plan"]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import logging
-import math
-import numbers
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from pebble.arguments import check_time_limit
+from pebble.budget import LeastKnown, whole_budget
+from pebble.deadline import Deadline
 from pebble.errors import InfeasibleBudget, InvalidArgument
-from pebble.plan.plan import Plan, Unplanned, live_kinds
-from pebble.plan.report import gigabytes
-from pebble.problem import Objective, Problem
+from pebble.options import TIME_LIMIT, ChunkedLoss, SearchOptions, StepOptions
+from pebble.plan.infeasible import infeasible_budget
+from pebble.plan.plan import Plan
+from pebble.plan.search import Search
 from pebble.referee import simulate
 from pebble.schedule import Schedule
-from pebble.solver import Progress, Result, Solver, get_solver, solve
+from pebble.solver import Result, Solver
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from pebble.measure.step import Step
 
 logger = logging.getLogger("pebble")
-ChunkedLoss = Literal["auto", False] | int
 _LARGE_OUTPUTS = 0.02
 """Share of the least budget from which outputs beside the loss are worth a word."""
 
@@ -40,7 +37,7 @@ def optimize(
     optimizer: str | torch.optim.Optimizer | None = "adamw",
     loss: Callable[[Any], torch.Tensor] | None = None,
     solver: str | Solver = "auto",
-    time_limit: float = 60.0,
+    time_limit: float = TIME_LIMIT,
     costs: str = "auto",
     seed: int = 0,
     batch_size: int | None = None,
@@ -71,7 +68,8 @@ def optimize(
     solver : str or callable
         See `pebble.solvers`.
     time_limit : float
-        Seconds for the solver.
+        Seconds for the whole call: tracing, solving, and the search for the least budget where
+        nothing fits. Where tracing alone takes longer, one quick plan follows.
     costs : "auto", "flops", "roofline:<device>" or "profile"
     seed : int
     batch_size, seq_len : int, optional
@@ -111,321 +109,159 @@ def optimize(
     >>> plan.peak_bytes <= plan.budget_bytes
     True
     """
-    from pebble.measure.step import trace_step
+    deadline = Deadline(check_time_limit(time_limit))
+    from pebble.measure.step import trace
 
     budget = whole_budget(budget_gb, budget_bytes)
-    check_chunked_loss(chunked_loss)
-    get_solver(solver)
-    step = trace_step(
-        model,
-        inputs,
-        loss=loss,
+    search = SearchOptions(solver, time_limit, seed, display, chunked_loss, options)
+    asked = StepOptions(
         optimizer=optimizer,
+        loss=loss,
         costs=costs,
+        outputs=outputs,
+        accumulation_steps=accumulation_steps,
         batch_size=batch_size,
         seq_len=seq_len,
-        accumulation_steps=accumulation_steps,
-        outputs=outputs,
     )
-    return plan_step(
-        step,
-        budget,
-        solver=solver,
-        time_limit=time_limit,
-        seed=seed,
-        display=display,
-        chunked_loss=chunked_loss,
-        **options,
-    )
+    step = trace(model, inputs, asked)
+    return plan_within(step, Search(budget, search, deadline))
 
 
 def plan_step(
     step: Step,
     budget_bytes: int,
     *,
-    solver: str | Solver = "auto",
-    time_limit: float = 60.0,
-    seed: int = 0,
-    display: bool = False,
     start: Schedule | None = None,
-    chunked_loss: ChunkedLoss = False,
+    deadline: Deadline | None = None,
     **options: Any,
 ) -> Plan:
     """Plan a traced step; `optimize` for many budgets of one step.
 
     Parameters
     ----------
-    chunked_loss : "auto", int or False
-        As in `optimize`.
+    step : Step
+    budget_bytes : int
+        For the whole step.
     start : Schedule, optional
         A known schedule (of a smaller budget, say): given to a solver that can begin with it, and
         kept if the solver finds none cheaper.
+    deadline : Deadline, optional
+        Of the call that this is a part of; default: `time_limit` from now on.
+    **options
+        Fields of `pebble.options.SearchOptions` (solver, time_limit, seed, display, chunked_loss:
+        here False by default) and options of the solver.
+
+    Raises
+    ------
+    InfeasibleBudget, InvalidArgument
+    """
+    asked = SearchOptions.of(**{"chunked_loss": False} | options)
+    return plan_within(
+        step, Search(budget_bytes, asked, deadline or Deadline(asked.time_limit)), start
+    )
+
+
+def plan_within(step: Step, search: Search, start: Schedule | None = None) -> Plan:
+    """The plan that a search finds for a step, its loss in chunks where that is asked for.
 
     Raises
     ------
     InfeasibleBudget
+        Only if no schedule is known that fits.
     """
-    check_chunked_loss(chunked_loss)
-    search = _Search(budget_bytes, solver, time_limit, seed, display, options)
-    if chunked_loss is not False and chunked_loss != "auto":
-        step = step.chunked(int(chunked_loss))
-    result = search.run(step, start)
-    if result is None and chunked_loss == "auto":
-        other = _automatically_chunked(step, budget_bytes)
-        if other is not None and other.floor_bytes < step.floor_bytes:
-            step, result = other, search.run(other, None)
+    chunked = search.options.chunked_loss
+    if chunked is not False and chunked != "auto":
+        step = step.chunked(int(chunked))
+    result = search.find(step.footprint, start)
+    if result is None and chunked == "auto":
+        other = _automatically_chunked(step, search.budget_bytes)
+        if other is not None and _lower(other, step):
+            step, result = other, search.find(other.footprint)
     if result is None:
-        raise _infeasible(step, search)
-    return search.plan(step, result)
+        least = search.least(step.footprint)
+        result = search.adopt(step.footprint, least)
+        if result is None:
+            raise _infeasible(step, search.budget_bytes, least)
+    return _plan(step, search, result)
 
 
-def check_chunked_loss(chunked_loss: ChunkedLoss) -> None:
-    """Raise `InvalidArgument` unless it is "auto", False or a number of chunks."""
-    number = isinstance(chunked_loss, int) and not isinstance(chunked_loss, bool)
-    if chunked_loss is not False and chunked_loss != "auto" and not (number and chunked_loss > 1):
-        raise InvalidArgument(
-            f"chunked_loss is {chunked_loss!r}; pass 'auto', False, or a number of chunks from 2 "
-            "on."
-        )
+def _lower(step: Step, other: Step) -> bool:
+    """Whether one step has a lower floor than another."""
+    return step.footprint.peak_lower_bound < other.footprint.peak_lower_bound
 
 
-def _automatically_chunked(step: Step, budget: int) -> Step | None:
+def _automatically_chunked(step: Step, budget_bytes: int) -> Step | None:
     """The step with its loss in chunks, if it has one that can be split."""
     from pebble.tracing.chunked_loss import suggest_chunks
 
-    if step.whole is not None or step.resident.total >= budget:
+    room = step.footprint.problem(budget_bytes).budget
+    if step.whole is not None or room == 0:
         return None
     try:
-        return step.chunked(suggest_chunks(step.captured, budget - step.resident.total))
+        return step.chunked(suggest_chunks(step.captured, room))
     except InvalidArgument as error:
         logger.info("%s", error)
         return None
 
 
-@dataclass(frozen=True)
-class _Search:
-    """A budget, a solver and its options; for one step or another."""
-
-    budget: int
-    solver: str | Solver
-    time_limit: float
-    seed: int
-    display: bool
-    options: dict[str, Any]
-    results: list[Result] = field(default_factory=list)
-
-    def run(self, step: Step, start: Schedule | None) -> Result | None:
-        """What the solver finds; None if that is no schedule."""
-        if step.resident.total > self.budget or step.resident.optimizer_step_peak > self.budget:
-            return None
-        problem = Problem(step.graph, self.budget - step.resident.total)
-        options = self.options | starting_options(self.solver, start)
-        with display_progress(self.display) as report:
-            result = solve(
-                problem,
-                self.solver,
-                time_limit=self.time_limit,
-                seed=self.seed,
-                report=report,
-                **options,
-            )
-        result = best_of(result, start)
-        self.results.append(result)
-        return None if result.schedule is None else result
-
-    def plan(self, step: Step, result: Result) -> Plan:
-        """The plan of a result."""
-        assert result.schedule is not None
-        return Plan(
-            budget_bytes=self.budget,
-            problem=result.problem,
-            schedule=result.schedule,
-            resident=step.resident,
-            status=result.status,
-            lower_bound=result.lower_bound,
-            scope=result.scope,
-            solver=result.solver,
-            seed=self.seed,
-            runtime=result.runtime,
-            options=dict(result.options),
-            origin=step.origin,
-            workspace_measured=step.workspace_measured,
-            step=step,
-            unchunked=None if step.whole is None else unplanned(step.whole),
-        )
-
-
-def unplanned(step: Step) -> Unplanned:
-    """Figures of a step that runs as it is."""
-    trace = simulate(step.graph, Schedule.keep_all(step.graph))
-    sizes = step.graph.arrays.size
-    return Unplanned(
-        peak_bytes=step.resident.whole_step_peak(trace.peak),
-        cost=trace.cost,
-        saved_bytes=int(sizes[list(trace.saved)].sum()),
-        floor_bytes=step.floor_bytes,
+def _plan(step: Step, search: Search, result: Result) -> Plan:
+    assert result.schedule is not None
+    return Plan(
+        budget_bytes=search.budget_bytes,
+        problem=result.problem,
+        schedule=result.schedule,
+        resident=step.resident,
+        status=result.status,
+        lower_bound=result.lower_bound,
+        scope=result.scope,
+        solver=result.solver,
+        seed=search.options.seed,
+        runtime=result.runtime,
+        options=dict(result.options),
+        record=step.record,
+        workspace_measured=step.workspace_measured,
+        step=step,
+        unchunked=None if step.whole is None else step.whole.footprint.unplanned,
     )
-
-
-def starting_options(solver: str | Solver, start: Schedule | None) -> dict[str, Any]:
-    """The option that hands a known schedule to a solver, if it has one."""
-    takes = "start" in inspect.signature(get_solver(solver)[1]).parameters
-    return {"start": start} if takes and start is not None else {}
-
-
-def best_of(result: Result, start: Schedule | None) -> Result:
-    """The result, or `start` in its place where that fits the budget at a lower cost."""
-    if start is None:
-        return result
-    known = solve(result.problem, _give(start))
-    if known.trace is None or (result.trace and result.trace.cost <= known.trace.cost):
-        return result
-    return replace(known, solver=result.solver, runtime=result.runtime, seed=result.seed)
-
-
-def _give(schedule: Schedule) -> Solver:
-    from pebble.solver import Answer
-
-    def given(problem: Problem) -> Answer:
-        return Answer(schedule)
-
-    return given
-
-
-def whole_budget(budget_gb: float | None, budget_bytes: int | None) -> int:
-    """The budget in bytes.
-
-    Raises
-    ------
-    InvalidArgument
-        If none or both are given, or it is not a finite number of at least one byte.
-    """
-    if (budget_gb is None) == (budget_bytes is None):
-        raise InvalidArgument("Pass one of budget_gb (10**9 bytes) and budget_bytes.")
-    if budget_bytes is None:
-        assert budget_gb is not None
-        return _at_least_one_byte("budget_gb", budget_gb, 10**9)
-    return _at_least_one_byte("budget_bytes", budget_bytes, 1)
-
-
-def _at_least_one_byte(name: str, value: float, unit: int) -> int:
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
-        raise InvalidArgument(f"{name} is {value!r}; it must be a positive finite number.")
-    size = int((value if isinstance(value, int) else float(value)) * unit)
-    if size < 1:
-        raise InvalidArgument(f"{name} is {value!r}, less than one byte; nothing fits that.")
-    return size
 
 
 # -- when nothing fits -----------------------------------------------------------------------
 
 
-def least_budget(step: Step, *, time_limit: float = 30.0, seed: int = 0) -> tuple[int, Schedule]:
-    """The least whole-step budget known to work, and the schedule that shows it."""
-    graph = step.graph
-    top = Problem(graph, simulate(graph, Schedule.keep_all(graph)).peak, Objective.PEAK)
-    enough = step.resident.optimizer_step_peak - step.resident.total  # lower is of no use
-    result = solve(top, "minpeak", time_limit=time_limit, seed=seed, target=enough)
-    schedule = result.schedule or Schedule.keep_all(graph)
-    return step.resident.whole_step_peak(simulate(graph, schedule).peak), schedule
+def _infeasible(step: Step, budget_bytes: int, least: LeastKnown) -> InfeasibleBudget:
+    chunks = step.options.chunks
+    subject = f"this model even with its loss in {chunks} chunks" if chunks else "this model"
+    advice = []
+    if _chunks_would_help(step, least):
+        advice.append("chunked_loss='auto'")
+    if _loss_alone_would_help(step, least):
+        advice.append("outputs='loss'")
+    return infeasible_budget(step.footprint, budget_bytes, least, subject=subject, advice=advice)
 
 
-def _infeasible(step: Step, search: _Search) -> InfeasibleBudget:
-    budget = search.budget
-    result = search.results[-1] if search.results else None
-    least, schedule = least_budget(step, time_limit=min(search.time_limit, 20.0), seed=search.seed)
-    if least <= budget:
-        solver = "The solver" if result is None else f"Solver {result.solver!r}"
-        text = (
-            f"{solver} found no plan within {gigabytes(budget)}, though one of "
-            f"{gigabytes(least)} is known. Try solver='auto' or a longer time_limit."
-        )
-        if result is not None and result.message:
-            text = f"{text} ({result.message})"
-    else:
-        chunks = step.origin.get("chunks")
-        asked, known = gigabytes(budget), gigabytes(least)
-        if asked == known:
-            asked, known = f"{budget:,} bytes", f"{least:,} bytes"
-        text = (
-            f"{asked} is below the least budget known for this model"
-            f"{f' even with its loss in {chunks} chunks' if chunks else ''}, "
-            f"{known}: {_made_of(step, schedule)}. Try "
-            f"{_chunks_would_help(step, schedule)}{_loss_alone_would_help(step, least)}a smaller "
-            "micro-batch, a leaner optimizer, frozen parameters (LoRA), or "
-            f"budget_gb={_round_up(least)}."
-        )
-    return InfeasibleBudget(text, budget_bytes=budget, least_bytes=least)
-
-
-def _chunks_would_help(step: Step, schedule: Schedule) -> str:
-    """The advice to split the loss, where the loss sets the peak and can be split."""
+def _chunks_would_help(step: Step, least: LeastKnown) -> bool:
+    """Whether the loss sets the peak and can be split."""
     from pebble.tracing.loss_region import find_region
 
-    trace = simulate(step.graph, schedule)
-    nodes = step.captured.op_nodes[schedule.order[trace.peak_step]]
-    in_the_step = step.resident.total + trace.peak >= step.resident.optimizer_step_peak
-    if step.whole is not None or not in_the_step:
-        return ""
+    trace = simulate(step.graph, least.schedule)
+    nodes = step.captured.op_nodes[least.schedule.order[trace.peak_step]]
+    if step.whole is not None or step.footprint.in_optimizer_step(trace):
+        return False
     try:
         region = find_region(step.captured)
     except InvalidArgument:
-        return ""
-    return "chunked_loss='auto', " if any(node in region.forms for node in nodes) else ""
+        return False
+    return any(node in region.forms for node in nodes)
 
 
-def _loss_alone_would_help(step: Step, least: int) -> str:
-    """The advice to hand over the loss alone, where the other outputs are large."""
+def _loss_alone_would_help(step: Step, least: LeastKnown) -> bool:
+    """Whether the outputs beside the loss are large, and need not be handed over."""
     from pebble.tracing.signature import OutputKind
 
     captured, values = step.captured, step.captured.graph.values
     if captured.loss is not None or captured.loss_only:
-        return ""
+        return False
     plain = [o.node for o in captured.outputs if o.kind is OutputKind.PLAIN]
     handed = {captured.value_of[node] for node in plain if node in captured.value_of}
     held = sum(values[v].size for v in handed if not values[v].external)
-    return "outputs='loss', " if held > _LARGE_OUTPUTS * least else ""
-
-
-def _made_of(step: Step, schedule: Schedule) -> str:
-    resident, trace = step.resident, simulate(step.graph, schedule)
-    parts = dict(resident.kinds)
-    if resident.optimizer_step_peak > resident.total + trace.peak:
-        parts["gradients and the optimizer's step"] = resident.optimizer_step_peak - resident.total
-        moment = "in the optimizer's step"
-    else:
-        parts |= live_kinds(step.graph, trace)
-        op = step.graph.ops[schedule.order[trace.peak_step]]
-        moment = f"while {op.name!r}{f' of {op.module}' if op.module else ''} runs"
-    listed = ", ".join(f"{gigabytes(size)} {kind}" for kind, size in parts.items() if size)
-    return f"{listed} ({moment})"
-
-
-def _round_up(size: int) -> float:
-    """In GB with four digits, never less."""
-    unit: int = 10 ** max(len(str(size)) - 4, 0)
-    return -(-size // unit) * unit / 1e9
-
-
-@contextlib.contextmanager
-def display_progress(on: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """A report that logs at most once a second, shown on the standard error if `on`."""
-    if not on:
-        yield None
-        return
-    handler = logging.StreamHandler()
-    level, last = logger.level, [0.0]
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-
-    def report(progress: Progress) -> None:
-        if time.monotonic() - last[0] >= 1.0:
-            last[0] = time.monotonic()
-            logger.info("%s", progress)
-
-    try:
-        yield report
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+    return held > _LARGE_OUTPUTS * least.peak_bytes

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pebble._version import __version__
+from pebble.budget import Footprint, Resident, Unplanned, saved_bytes
 from pebble.errors import (
     InfeasibleBudget,
-    InvalidArgument,
     PebbleError,
     PlanFormatError,
     PlanMismatch,
 )
-from pebble.graph import Graph, Phase
-from pebble.plan.differences import first_difference
+from pebble.graph import Graph
+from pebble.plan.figures import PlanFigures
+from pebble.plan.plan_file import file_header, read_plan_file, write_plan_file
 from pebble.plan.report import plan_html, plan_text
 from pebble.problem import Problem
+from pebble.record import StepRecord
 from pebble.referee import Trace, simulate
 from pebble.schedule import Schedule, Scope
 from pebble.solver import Status
@@ -33,60 +31,6 @@ if TYPE_CHECKING:
 
     from pebble.measure.step import Step
     from pebble.runtime.validation_report import Validation
-
-FILE_FORMAT = "pebble-plan"
-SCHEMA_VERSION = "1.0"
-
-
-@dataclass(frozen=True)
-class Resident:
-    """Bytes of a step that no schedule changes.
-
-    Attributes
-    ----------
-    kinds : mapping
-        Bytes by kind (parameters, optimizer state, buffers, inputs ...), there during forward and
-        backward beside the graph's own values.
-    optimizer_step_peak : int
-        Peak of the whole optimizer step; 0 without an optimizer.
-    """
-
-    kinds: Mapping[str, int]
-    optimizer_step_peak: int = 0
-
-    @property
-    def total(self) -> int:
-        """Sum over the kinds."""
-        return sum(self.kinds.values())
-
-    def without_optimizer(self) -> Resident:
-        """The same for forward and backward only."""
-        return Resident({k: v for k, v in self.kinds.items() if k != "optimizer state"})
-
-    def whole_step_peak(self, graph_peak: int) -> int:
-        """Peak of the step whose forward and backward need `graph_peak` for the graph's values."""
-        return max(self.total + graph_peak, self.optimizer_step_peak)
-
-
-@dataclass(frozen=True)
-class Unplanned:
-    """A step as it is: everything kept, the loss in one piece. Bytes of the whole step.
-
-    Attributes
-    ----------
-    peak_bytes : int
-    cost : int
-        Nanoseconds.
-    saved_bytes : int
-        In memory when the backward begins.
-    floor_bytes : int
-        A peak that no schedule can undercut while the loss is in one piece.
-    """
-
-    peak_bytes: int
-    cost: int
-    saved_bytes: int
-    floor_bytes: int
 
 
 @dataclass(frozen=True)
@@ -107,9 +51,8 @@ class Plan:
     scope : Scope
     solver, seed, runtime, options
         Who found it and how; seconds.
-    origin : mapping
-        Model name, device, threads, torch version, costs, optimizer, loss, inputs: what the plan
-        was made for.
+    record : StepRecord
+        What the step was made from: model, inputs, loss, outputs, optimizer, costs ...
     workspace_measured : bool
         False if it was made on fake tensors; then `apply` measures and checks the budget again.
     unchunked : Unplanned or None
@@ -127,7 +70,7 @@ class Plan:
     seed: int
     runtime: float
     options: Mapping[str, Any]
-    origin: Mapping[str, Any] = field(repr=False)
+    record: StepRecord = field(repr=False)
     workspace_measured: bool = True
     step: Step | None = field(default=None, repr=False, compare=False)
     unchunked: Unplanned | None = None
@@ -142,35 +85,32 @@ class Plan:
     @cached_property
     def baseline(self) -> Trace:
         """The referee's replay of the graph with everything kept."""
-        return simulate(self.problem, Schedule.keep_all(self.problem.graph))
+        return self.footprint.unplanned_trace
 
     @cached_property
+    def footprint(self) -> Footprint:
+        """What the step needs, to be held against a budget."""
+        return Footprint(self.problem.graph, self.resident)
+
+    @property
     def unplanned(self) -> Unplanned:
         """The step without a plan, its loss in one piece."""
-        if self.unchunked is not None:
-            return self.unchunked
-        sizes = self.problem.graph.arrays.size
-        return Unplanned(
-            peak_bytes=self.resident.whole_step_peak(self.baseline.peak),
-            cost=self.baseline.cost,
-            saved_bytes=int(sizes[list(self.baseline.saved)].sum()),
-            floor_bytes=self.resident.whole_step_peak(self.problem.working_set_bound),
-        )
+        return self.unchunked or self.footprint.unplanned
 
     @property
     def chunks(self) -> int:
         """Into how many chunks of tokens the head and the loss are split; 0: not at all."""
-        return int(self.origin.get("chunks") or 0)
+        return self.record.chunks
 
     @property
     def outputs(self) -> str:
         """What the planned step hands over: "all" outputs of the model, or its "loss"."""
-        return str(self.origin.get("outputs") or "all")
+        return self.record.outputs
 
     @property
     def accumulation_steps(self) -> int:
         """Micro-batches whose gradients are added up before the optimizer steps."""
-        return int(self.origin.get("accumulation_steps") or 1)
+        return self.record.accumulation_steps
 
     @property
     def peak_bytes(self) -> int:
@@ -200,10 +140,7 @@ class Plan:
     @property
     def memory(self) -> dict[str, int]:
         """Bytes by kind at the moment of the predicted peak."""
-        if self.resident.optimizer_step_peak > self.resident.total + self.trace.peak:
-            rest = self.resident.optimizer_step_peak - self.resident.total
-            return {**self.resident.kinds, "gradients and optimizer step": rest}
-        return {**self.resident.kinds, **live_kinds(self.problem.graph, self.trace)}
+        return self.footprint.kinds_at_peak(self.trace)
 
     @property
     def saved(self) -> tuple[str, ...]:
@@ -294,7 +231,7 @@ class Plan:
                 "This plan was loaded from a file; pass the model to validate it on."
             )
         step = self.step_of(model, inputs, loss)
-        plan, optimizer = self.on(step), self.origin["optimizer"]
+        plan, optimizer = self.on(step), self.record.optimizer
         if optimizer not in RUNNABLE_OPTIMIZERS:
             plan = replace(plan, resident=step.resident.without_optimizer())
         return validate(
@@ -321,61 +258,10 @@ class Plan:
         loss: Callable[[Any], torch.Tensor] | None = None,
     ) -> Step:
         """The traced step of a model, checked against this plan; traced anew where needed."""
-        from pebble.measure.step import trace_step
-        from pebble.tracing.recorded_inputs import inputs_from_json
+        from pebble.plan.matching import Given, matching_step
 
-        known = self.step
-        loss = self._loss(loss)
-        if (
-            known is not None
-            and (model is None or model is known.model)
-            and not known.captured.fake
-            and known.loss is loss
-        ):
-            return known if inputs is None else known.with_inputs(inputs)
-        if model is None:
-            assert known is not None
-            model = known.model
-        if inputs is None:
-            inputs = inputs_from_json(self.origin["inputs"], model)
-        step = trace_step(
-            model,
-            inputs,
-            loss=loss,
-            optimizer=self.origin["optimizer"],
-            costs=list(self.problem.graph.arrays.cost),
-            chunks=self.chunks,
-            outputs=self.outputs,
-            accumulation_steps=self.accumulation_steps,
-        )
-        difference = first_difference(self.problem.graph, step.graph)
-        if difference is not None:
-            raise PlanMismatch(
-                f"This plan was made for {self.origin['model']}, not for this "
-                f"{type(model).__name__}: {difference}. Make a new plan with pebble.optimize."
-            )
-        return step
-
-    def _loss(
-        self, given: Callable[[Any], torch.Tensor] | None
-    ) -> Callable[[Any], torch.Tensor] | None:
-        """The loss function of the step: the one given, or the one this plan was made with."""
-        name = self.origin.get("loss", "default")
-        if name == "default":
-            if given is not None:
-                raise InvalidArgument(
-                    "This plan was made without loss=, so it differentiates the model's own "
-                    "loss or first output; leave loss= out, or make a plan with it."
-                )
-            return None
-        known = None if self.step is None else self.step.loss
-        if given is None and known is None:
-            again = f"loss={name}" if str(name).isidentifier() else "that function as loss="
-            raise InvalidArgument(
-                f"This plan was made with the loss function {name!r}, which a file cannot hold; "
-                f"pass {again} again."
-            )
-        return known if given is None else given
+        given = Given(model, inputs, loss)
+        return matching_step(self.problem.graph, self.record, self.step, given)
 
     def on(self, step: Step) -> Plan:
         """This plan with the workspaces of a step measured on this machine.
@@ -398,8 +284,8 @@ class Plan:
         if plan.workspace_measured and plan.peak_bytes > plan.budget_bytes:
             raise InfeasibleBudget(
                 f"With the temporaries of this machine's kernels the plan needs "
-                f"{plan.peak_bytes / 1e9:.3f} GB, above its budget of "
-                f"{plan.budget_bytes / 1e9:.3f} GB. Call pebble.optimize with the real model.",
+                f"{plan.peak_bytes:,} bytes, above its budget of {plan.budget_bytes:,} bytes. "
+                "Call pebble.optimize with the real model.",
                 budget_bytes=plan.budget_bytes,
                 least_bytes=None,
             )
@@ -407,18 +293,45 @@ class Plan:
 
     # -- for people and files ----------------------------------------------------------------
 
+    @property
+    def figures(self) -> PlanFigures:
+        """What the report and the pictures show."""
+        base = max(self.unplanned.cost, 1)
+        return PlanFigures(
+            model=self.record.model,
+            solver=self.solver,
+            status=str(self.status),
+            scope=str(self.scope),
+            budget_bytes=self.budget_bytes,
+            peak_bytes=self.peak_bytes,
+            saved_bytes=saved_bytes(self.problem.graph, self.trace),
+            resident_bytes=self.resident.total,
+            floor_bytes=self.footprint.peak_lower_bound,
+            unplanned=self.unplanned,
+            overhead=self.overhead,
+            bound_overhead=self.lower_bound / base - 1,
+            gap=self.gap,
+            recomputed=sum(self.recomputed.values()),
+            memory=self.memory,
+            runtime=self.runtime,
+            seed=self.seed,
+            workspace_measured=self.workspace_measured,
+            outputs=self.outputs,
+            chunks=self.chunks,
+            live=self.trace.live,
+            unplanned_live=self.baseline.live,
+        )
+
     def __str__(self) -> str:
-        return plan_text(self)
+        return plan_text(self.figures)
 
     def _repr_html_(self) -> str:
-        return plan_html(self)
+        return plan_html(self.figures)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data."""
         return {
-            "format": FILE_FORMAT,
-            "schema_version": SCHEMA_VERSION,
-            "pebble_version": __version__,
+            **file_header(),
             "fingerprint": self.problem.graph.fingerprint,
             "budget_bytes": self.budget_bytes,
             "graph_budget": self.problem.budget,
@@ -426,10 +339,7 @@ class Plan:
             "optimizer_step_peak": self.resident.optimizer_step_peak,
             "status": str(self.status),
             "lower_bound": self.lower_bound,
-            "bound_scope": {
-                "fixed_order": self.scope.fixed_order,
-                "max_executions": self.scope.max_executions,
-            },
+            "bound_scope": asdict(self.scope),
             "predicted_peak_bytes": self.peak_bytes,
             "predicted_cost": self.cost,
             "solver": self.solver,
@@ -437,21 +347,42 @@ class Plan:
             "runtime": self.runtime,
             "options": dict(self.options),
             "unchunked": None if self.unchunked is None else asdict(self.unchunked),
-            "origin": dict(self.origin),
+            "origin": self.record.to_json(),
             "workspace_measured": self.workspace_measured,
             "schedule": list(self.schedule.order),
             "graph": self.problem.graph.to_json(),
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """A plan from the data that `to_json` gives.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, AttributeError
+            If the data are damaged; `load_plan` says it in one sentence.
+        """
+        graph = Graph.from_json(data["graph"])
+        return cls(
+            budget_bytes=int(data["budget_bytes"]),
+            problem=Problem(graph, int(data["graph_budget"])),
+            schedule=Schedule(tuple(data["schedule"])),
+            resident=Resident(dict(data["resident"]), int(data["optimizer_step_peak"])),
+            status=Status(data["status"]),
+            lower_bound=int(data["lower_bound"]),
+            scope=Scope(**data["bound_scope"]),
+            solver=str(data["solver"]),
+            seed=int(data["seed"]),
+            runtime=float(data["runtime"]),
+            options=dict(data["options"]),
+            record=StepRecord.from_json(data["origin"]),
+            workspace_measured=bool(data["workspace_measured"]),
+            unchunked=Unplanned(**data["unchunked"]) if data.get("unchunked") else None,
+        )
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, atomically."""
-        target = Path(path)
-        text = json.dumps(self.to_json(), indent=1, default=str)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=target.parent or ".", suffix=".part", delete=False
-        ) as part:
-            part.write(text)
-        os.replace(part.name, target)
+        write_plan_file(path, self.to_json())
 
 
 def load_plan(path: str | os.PathLike[str]) -> Plan:
@@ -462,23 +393,9 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     PlanFormatError
         If the file is no plan, is damaged, or has a newer major version.
     """
+    data = read_plan_file(path)
     try:
-        data = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise PlanFormatError(f"The plan {str(path)!r} cannot be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise PlanFormatError(f"The plan {str(path)!r} is no JSON: {error}.") from None
-    if not isinstance(data, dict) or data.get("format") != FILE_FORMAT:
-        raise PlanFormatError(f'{str(path)!r} is no plan: it has no "format": "{FILE_FORMAT}".')
-    version = str(data.get("schema_version"))
-    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
-        raise PlanFormatError(
-            f"The plan {str(path)!r} has schema version {version}; this release "
-            f"(pebble {__version__}) reads {SCHEMA_VERSION.split('.')[0]}.x. "
-            "Read it with the release that wrote it, or make it again."
-        )
-    try:
-        plan = _plan_from_json(data)
+        plan = Plan.from_json(data)
         plan.trace  # noqa: B018 - a schedule that breaks the rules must not load
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = error if isinstance(error, PebbleError) else f"{type(error).__name__} {error}"
@@ -488,43 +405,3 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
             f"The plan {str(path)!r} is damaged: its graph does not have its fingerprint."
         )
     return plan
-
-
-def _plan_from_json(data: Mapping[str, Any]) -> Plan:
-    graph = Graph.from_json(data["graph"])
-    return Plan(
-        budget_bytes=int(data["budget_bytes"]),
-        problem=Problem(graph, int(data["graph_budget"])),
-        schedule=Schedule(tuple(data["schedule"])),
-        resident=Resident(dict(data["resident"]), int(data["optimizer_step_peak"])),
-        status=Status(data["status"]),
-        lower_bound=int(data["lower_bound"]),
-        scope=Scope(**data["bound_scope"]),
-        solver=str(data["solver"]),
-        seed=int(data["seed"]),
-        runtime=float(data["runtime"]),
-        options=dict(data["options"]),
-        origin=dict(data["origin"]),
-        workspace_measured=bool(data["workspace_measured"]),
-        unchunked=Unplanned(**data["unchunked"]) if data.get("unchunked") else None,
-    )
-
-
-def live_kinds(graph: Graph, trace: Trace) -> dict[str, int]:
-    """Bytes by kind at the peak of a trace: gradients, outputs, activations, workspace."""
-    if not len(trace.live):
-        return {}
-    kept, at = trace.kept, trace.peak_step
-    kinds = {"activations": 0, "gradients": 0, "outputs": 0}
-    made_by = graph.arrays.producer
-    for v in kept.value[(kept.start <= at) & (kept.end >= at)].tolist():
-        value = graph.values[v]
-        if not value.pinned:
-            kind = "activations"
-        elif graph.ops[int(made_by[v])].phase is Phase.BACKWARD:
-            kind = "gradients"
-        else:
-            kind = "outputs"
-        kinds[kind] += value.size
-    kinds["workspace"] = trace.peak - sum(kinds.values())
-    return kinds

@@ -6,33 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pebble.errors import PebbleError
+from pebble.axes import LINES, axes_for
 
 if TYPE_CHECKING:
     from pebble.plan.plan import Plan
     from pebble.plan.sweeps import Sweep
 
 SAVED, RECOMPUTED, BASELINE, BUDGET = "#1f77b4", "#ff7f0e", "#999999", "#d62728"
-LINES = (
-    ("#1f77b4", "-", "o"),
-    ("#ff7f0e", "--", "s"),
-    ("#2ca02c", "-.", "^"),
-    ("#9467bd", ":", "D"),
-    ("#8c564b", "-", "v"),
-)
-
-
-def axes_for(ax: Any, figsize: tuple[float, float]) -> Any:
-    """The axes given, or new ones of this size in inches."""
-    if ax is not None:
-        return ax
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise PebbleError(
-            "Plots need matplotlib; install it, or the extra 'viz' of this package."
-        ) from None
-    return plt.subplots(figsize=figsize, layout="constrained")[1]
 
 
 def _unit(size: int) -> tuple[str, float]:
@@ -89,7 +69,7 @@ def plot_memory(plan: Plan, *, measured: Any = None, ax: Any = None) -> Any:
     ax.set(
         xlabel="fraction of the step's executions",
         ylabel=f"memory in {unit}",
-        title=f"Memory over the step: {plan.origin.get('model', 'graph')}",
+        title=f"Memory over the step: {plan.record.model}",
         ylim=(0, None),
         xlim=(0, 1),
     )

@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pebble.plan.plan import Plan
-
-
-def gigabytes(size: float) -> str:
-    """Bytes as GB (10**9), or MB and kB where that reads better."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(size) >= factor:
-            return f"{size / factor:.2f} {unit}"
-    return f"{size:.0f} B"
+from pebble.formatting import gigabytes, table
+from pebble.plan.figures import PlanFigures
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Rows under a header, first column left, others right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = []
-    for row in [header, ["-" * w for w in widths], *rows]:
-        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def headline(plan: Plan) -> str:
+def headline(plan: PlanFigures) -> str:
     """Model, budget, solver, status and gap in one line."""
     measured = "" if plan.workspace_measured else ", workspace not measured"
     return (
-        f"Plan for {plan.origin.get('model', 'a graph')} within {gigabytes(plan.budget_bytes)}: "
+        f"Plan for {plan.model} within {gigabytes(plan.budget_bytes)}: "
         f"{plan.status} ({plan.solver}, {plan.runtime:.1f} s, seed {plan.seed}{measured}), "
         f"at most {plan.gap:.2%} above the bound ({plan.scope})"
     )
 
 
-def comparison(plan: Plan) -> tuple[list[str], list[list[str]]]:
+def comparison(plan: PlanFigures) -> tuple[list[str], list[list[str]]]:
     """Header and rows of no plan / this plan / lower bound."""
     header = ["", "peak", "extra compute", "saved for backward", "ops recomputed"]
-    sizes = plan.problem.graph.arrays.size
-    base = max(plan.unplanned.cost, 1)
-    floor = plan.resident.whole_step_peak(plan.problem.working_set_bound)
     rows = [
         [
             "no plan",
-            gigabytes(plan.baseline_peak_bytes),
+            gigabytes(plan.unplanned.peak_bytes),
             "0.00 %",
             gigabytes(plan.unplanned.saved_bytes),
             "0",
@@ -55,46 +33,52 @@ def comparison(plan: Plan) -> tuple[list[str], list[list[str]]]:
             "this plan",
             gigabytes(plan.peak_bytes),
             f"{100 * plan.overhead:.2f} %",
-            gigabytes(int(sizes[list(plan.trace.saved)].sum())),
-            str(sum(plan.recomputed.values())),
+            gigabytes(plan.saved_bytes),
+            str(plan.recomputed),
         ],
-        ["lower bound", gigabytes(floor), f"{100 * (plan.lower_bound / base - 1):.2f} %", "", ""],
+        [
+            "lower bound",
+            gigabytes(plan.floor_bytes),
+            f"{100 * plan.bound_overhead:.2f} %",
+            "",
+            "",
+        ],
     ]
     return header, rows
 
 
-def memory_line(plan: Plan) -> str:
+def memory_line(plan: PlanFigures) -> str:
     """What the predicted peak is made of."""
     parts = [f"{gigabytes(size)} {kind}" for kind, size in plan.memory.items() if size]
     return f"At the peak: {', '.join(parts)}."
 
 
-def chunks_line(plan: Plan) -> str:
+def chunks_line(plan: PlanFigures) -> str:
     """What splitting the loss means for the numbers and for the caller; empty without it."""
-    if plan.unchunked is None:
+    if not plan.chunks:
         return ""
     return (
         f"Head and loss run in {plan.chunks} chunks of tokens: in one piece the step needs at "
-        f"least {gigabytes(plan.unchunked.floor_bytes)}. Gradients equal the un-planned step's up "
+        f"least {gigabytes(plan.unplanned.floor_bytes)}. Gradients equal the un-planned step's up "
         "to rounding, and the model's output holds no logits."
     )
 
 
-def outputs_line(plan: Plan) -> str:
+def outputs_line(plan: PlanFigures) -> str:
     """What the caller does not get; empty where that is nothing."""
     if plan.outputs == "all":
         return ""
     return "A planned call returns the loss, and None for every other tensor of the model's output."
 
 
-def plan_text(plan: Plan) -> str:
+def plan_text(plan: PlanFigures) -> str:
     """Header, table, breakdown."""
     lines = (memory_line(plan), outputs_line(plan), chunks_line(plan))
     parts = [headline(plan), table(*comparison(plan)), *lines]
     return "\n\n".join(part for part in parts if part)
 
 
-def plan_html(plan: Plan) -> str:
+def plan_html(plan: PlanFigures) -> str:
     """The same, with the memory curve as inline SVG."""
     header, rows = comparison(plan)
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
@@ -109,10 +93,10 @@ def plan_html(plan: Plan) -> str:
     )
 
 
-def _curve(plan: Plan, width: int = 600, height: int = 140) -> str:
+def _curve(plan: PlanFigures, width: int = 600, height: int = 140) -> str:
     """Memory over the schedule: without plan grey, with plan blue, the budget dashed red."""
-    top = max(plan.baseline_peak_bytes, plan.budget_bytes, 1)
-    resident = plan.resident.total
+    top = max(plan.unplanned.peak_bytes, plan.budget_bytes, 1)
+    resident = plan.resident_bytes
 
     def line(live: list[int], colour: str) -> str:
         step = max(len(live) // width, 1)
@@ -127,7 +111,7 @@ def _curve(plan: Plan, width: int = 600, height: int = 140) -> str:
     return (
         f'<svg width="{width}" height="{height}" role="img" '
         'aria-label="memory over the schedule, without and with the plan">'
-        f"{line(plan.baseline.live.tolist(), '#999999')}{line(plan.trace.live.tolist(), '#1f77b4')}"
+        f"{line(plan.unplanned_live.tolist(), '#999999')}{line(plan.live.tolist(), '#1f77b4')}"
         f'<line x1="0" x2="{width}" y1="{budget:.1f}" y2="{budget:.1f}" stroke="#d62728" '
         'stroke-dasharray="6 4"/></svg>'
     )

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from pebble.budget import Footprint, Resident, least_known_peak
 from pebble.errors import InfeasibleBudget, InvalidArgument
+from pebble.formatting import gigabytes, table
 from pebble.graph import Graph
-from pebble.plan.plan import Resident
-from pebble.plan.report import gigabytes, table
-from pebble.problem import Objective, Problem
-from pebble.referee import simulate
+from pebble.options import SearchOptions
+from pebble.plan.search import best_of, starting_options
 from pebble.schedule import Schedule
 from pebble.solver import Result, solve
 
@@ -136,75 +136,67 @@ def sweep(
         For each solver the cost never rises with the budget: a schedule that fits a smaller
         budget is a candidate for every larger one.
     """
-    graph, resident, name = _subject(model, inputs, step_options)
-    keep = simulate(graph, Schedule.keep_all(graph))
-    bound = resident.whole_step_peak(Problem(graph, 0).working_set_bound)
-    top = resident.whole_step_peak(keep.peak)
-    wanted, leanest = _budgets(graph, resident, budgets, top, time_limit, seed)
+    step, name = _subject(model, inputs, step_options)
+    wanted, leanest = _budgets(step, budgets, time_limit, seed)
     rows = [
         row
         for solver in solvers
-        for row in _staircase(graph, resident, solver, wanted, leanest, time_limit, seed)
+        for row in _staircase(step, wanted, leanest, SearchOptions(solver, time_limit, seed))
     ]
-    return Sweep(name, tuple(rows), top, bound)
+    return Sweep(name, tuple(rows), step.unplanned_peak, step.peak_lower_bound)
 
 
-def _subject(model: Any, inputs: Any, options: dict[str, Any]) -> tuple[Graph, Resident, str]:
+def _subject(model: Any, inputs: Any, options: dict[str, Any]) -> tuple[Footprint, str]:
     if isinstance(model, Graph):
-        return model, Resident({}), model.name
+        return Footprint(model, Resident({})), model.name
     from pebble.measure.step import Step, trace_step
 
     step = model if isinstance(model, Step) else trace_step(model, inputs, **options)
-    return step.graph, step.resident, str(step.origin["model"])
+    return step.footprint, step.record.model
 
 
 def _budgets(
-    graph: Graph,
-    resident: Resident,
-    budgets: int | Sequence[int],
-    top: int,
-    time_limit: float,
-    seed: int,
+    step: Footprint, budgets: int | Sequence[int], time_limit: float, seed: int
 ) -> tuple[list[int], Schedule | None]:
     """The budgets, and the schedule of least peak where that was looked for."""
     if not isinstance(budgets, int):
         return sorted({int(b) for b in budgets}), None
     if budgets < 2:
         raise InvalidArgument(f"budgets is {budgets}; a sweep needs at least 2.")
-    widest = Problem(graph, simulate(graph, Schedule.keep_all(graph)).peak, Objective.PEAK)
-    least = solve(widest, "minpeak", time_limit=time_limit, seed=seed)
-    low = top if least.trace is None else resident.whole_step_peak(least.trace.peak)
-    return sorted({int(b) for b in np.linspace(low, top, budgets)}), least.schedule
+    least = least_known_peak(step, time_limit=time_limit, seed=seed)
+    even = np.linspace(least.peak_bytes, step.unplanned_peak, budgets)
+    return sorted({int(b) for b in even}), least.schedule
 
 
 def _staircase(
-    graph: Graph,
-    resident: Resident,
-    solver: str,
-    budgets: Iterable[int],
-    leanest: Schedule | None,
-    time_limit: float,
-    seed: int,
+    step: Footprint, budgets: Iterable[int], leanest: Schedule | None, search: SearchOptions
 ) -> list[Row]:
-    from pebble.plan.optimization import best_of, starting_options
-
+    """The rows of one solver, smallest budget first."""
     rows: list[Row] = []
     known: Schedule | None = None
     for budget in budgets:
-        room = budget - resident.total
-        if room < 0 or resident.optimizer_step_peak > budget:
+        if not step.resident.admits(budget):
             raise InfeasibleBudget(
                 f"{gigabytes(budget)} is below what the step keeps whatever the schedule, "
-                f"{gigabytes(resident.whole_step_peak(0))}; sweep larger budgets.",
+                f"{gigabytes(step.resident.whole_step_peak(0))}; sweep larger budgets.",
                 budget_bytes=budget,
             )
-        begin = starting_options(solver, known or leanest)
-        result = solve(Problem(graph, room), solver, time_limit=time_limit, seed=seed, **begin)
+        result = solve(
+            step.problem(budget),
+            search.solver,
+            time_limit=search.time_limit,
+            seed=search.seed,
+            **starting_options(search.solver, known or leanest),
+        )
         result = best_of(result, known)
         known = result.schedule or known
-        peak = overhead = None
-        if result.trace is not None:
-            peak = resident.whole_step_peak(result.trace.peak)
-            overhead = result.trace.recomputed_cost / max(graph.total_cost, 1)
-        rows.append(Row(solver, budget, result, peak, overhead))
+        rows.append(_row(step, budget, result))
     return rows
+
+
+def _row(step: Footprint, budget_bytes: int, result: Result) -> Row:
+    peak = overhead = None
+    if result.trace is not None:
+        peak = step.resident.whole_step_peak(result.trace.peak)
+        overhead = result.trace.recomputed_cost / max(step.graph.total_cost, 1)
+    return Row(result.solver, budget_bytes, result, peak, overhead)

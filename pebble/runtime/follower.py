@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from pebble.errors import PlanMismatch
+from pebble.options import StepOptions
 from pebble.runtime.guards import Guards
 from pebble.runtime.planned_step import PlannedStep
 from pebble.schedule import Schedule
-from pebble.tracing.step_form import StepForm
+from pebble.tracing.captured_step import capture_step
+from pebble.tracing.inputs import Inputs
 
 # Where a planned module keeps its follower, and a forward that its model has as an attribute.
 OWN = "_pebble_follower"
@@ -34,13 +36,13 @@ class Follower:
         guards: Guards,
         schedule: Schedule,
         fingerprint: str,
-        form: StepForm,
+        options: StepOptions,
         on_mismatch: str,
     ) -> None:
         self.guards = guards
         self.schedule = schedule
         self.fingerprint = fingerprint
-        self.form = form
+        self.options = options
         self.on_mismatch = on_mismatch
         self.step: PlannedStep | None = None
 
@@ -69,7 +71,7 @@ class Follower:
     def _trace(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> PlannedStep:
-        captured = self.form.capture(unplanned(module), args, dict(kwargs))
+        captured = capture_step(unplanned(module), Inputs(args, kwargs), self.options)
         if captured.graph.fingerprint != self.fingerprint:
             raise PlanMismatch(
                 f"This {type(module).__name__} was saved with a plan, but computes another graph "

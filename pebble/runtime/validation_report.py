@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pebble.plan.report import gigabytes, table
+from pebble.formatting import gigabytes, table
 
 
 @dataclass(frozen=True)

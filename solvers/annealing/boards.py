@@ -81,6 +81,7 @@ def board_of(net: Net, order: Sequence[int] | IntArray, budget: int, seed: int) 
 
 
 def roomier(net: Net, board: Board) -> Board:
+    """A board with more slots that goes on where this one is."""
     buffer = np.empty(len(board.slot), np.int64)
     length = dense(board, buffer)
     new = board_of(net, buffer[:length], int(board.number[BUDGET]), 0)

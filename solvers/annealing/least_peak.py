@@ -55,6 +55,7 @@ def least_peak_search(
 
 
 def lower_peak(search: Search, threads: int) -> None:
+    """Anneal until a few rounds in a row have not lowered the peak."""
     waited = 0
     while not search.done and waited < PATIENCE and time.perf_counter() < search.deadline:
         before = search.best_value if search.best is not None else search.closest_peak

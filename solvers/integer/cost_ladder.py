@@ -24,6 +24,21 @@ LADDER, LEVELS = 1.35, 12
 
 
 class CostLadder:
+    """The search of `ilp`: one program after the other, and the best schedule of the class.
+
+    Parameters
+    ----------
+    problem : Problem
+    time_limit : float
+        Seconds.
+    seed : int
+    report : callable, optional
+    engine : {"cpsat", "highs"}
+    workers : int
+        Threads of CP-SAT.
+    halt : Halt
+    """
+
     def __init__(
         self,
         problem: Problem,

@@ -44,6 +44,7 @@ def crossing_lower_bound(
     Examples
     --------
     >>> import networkx as nx
+    >>> from pebble.graph import Graph
     >>> chain = nx.DiGraph([("f0", "f1"), ("f1", "f2"), ("f2", "b2"), ("f1", "b2"), ("f0", "b1")])
     >>> chain.add_edges_from([("b2", "b1")])
     >>> graph = Graph.from_networkx(chain)

@@ -27,6 +27,19 @@ WORK = 1.0
 
 
 class Neighbourhoods:
+    """The search of `lns`: a few windows of ops at a time, each solved exactly.
+
+    Parameters
+    ----------
+    problem : Problem
+    start : Schedule
+        Of Checkmate's class and within the budget.
+    best : Incumbent
+    seed : int
+    deadline : float
+        On `time.perf_counter`.
+    """
+
     def __init__(
         self, problem: Problem, start: Schedule, best: Incumbent, seed: int, deadline: float
     ) -> None:
@@ -39,6 +52,7 @@ class Neighbourhoods:
         best.offer(start)
 
     def run(self, rounds: int) -> Answer:
+        """Search so many neighbourhoods; the answer is optimal once one has held all ops."""
         size = float(SMALLEST)
         for _ in range(rounds):
             if time.perf_counter() >= self.deadline:

@@ -43,6 +43,7 @@ class ExactSearch:
 
     @property
     def busy(self) -> bool:
+        """Whether it is still searching."""
         return self._thread.is_alive()
 
     @property

@@ -14,7 +14,7 @@ from pebble.solvers.bounds.exhaustive_search import exhaust
 from pebble.solvers.edits.retention import filled
 from pebble.solvers.portfolio.exact import ExactSearch
 from pebble.solvers.portfolio.floor import Floor
-from pebble.solvers.portfolio.guests import invite
+from pebble.solvers.portfolio.guests import invite, seconds_kept
 from pebble.solvers.portfolio.quick import LISTED, quick_plans, within
 
 EXACT_OPS = 80
@@ -31,7 +31,10 @@ GOOD = 0.001
 
 def best_in_any_order(search: Search, threads: int) -> Answer:
     """The best schedule of any order that is found until the deadline of a search, and a bound."""
+    kept = seconds_kept(search.deadline)
+    search.deadline -= kept
     settled = _settled(search)
+    search.deadline += kept
     if settled is not None:
         return settled
     said = "" if search.done else _invite(search, threads)

@@ -13,11 +13,25 @@ from pebble.solver import Halt, Registration, registrations, solve
 
 SHARE = 0.25
 """Of the time that is left, for all guests together."""
+LEAST = 0.1
+"""Seconds for a guest where the time is up."""
 GRACE = 0.1
 """Seconds that a guest may take beyond its share before the search goes on without it."""
 
 _log = logging.getLogger(__name__)
 _visiting = threading.local()
+
+
+def guests() -> list[Registration]:
+    """The solvers that are to be asked; none while one of them runs."""
+    if getattr(_visiting, "busy", False):
+        return []
+    return [entry for entry in registrations() if entry.portfolio]
+
+
+def seconds_kept(deadline: float) -> float:
+    """Seconds until the deadline that are kept for guests."""
+    return SHARE * max(deadline - time.perf_counter(), 0.0) if guests() else 0.0
 
 
 def invite(
@@ -50,16 +64,13 @@ def invite(
         One sentence for each guest that raised, broke the rules or did not come back in time,
         which is logged, too.
     """
-    guests = [entry for entry in registrations() if entry.portfolio]
-    if getattr(_visiting, "busy", False):
-        return ""
+    asked = guests()
+    end = time.perf_counter() + seconds_kept(deadline)
     complaints = []
-    for k, entry in enumerate(guests):
-        left = deadline - time.perf_counter()
-        if left <= 0:
-            break
+    for k, entry in enumerate(asked):
+        left = max(end - time.perf_counter(), LEAST)
         options = {"start": tuple(known), "threads": threads, "halt": Halt()}
-        visit = _Visit(problem, entry, SHARE * left / (len(guests) - k), seed)
+        visit = _Visit(problem, entry, left / (len(asked) - k), seed)
         visit.run(entry.capabilities.select(options))
         if visit.found is not None:
             offer(visit.found, entry.name)

@@ -15,8 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import pebble
 from pebble.errors import InvalidArgument
 from pebble.finetune.estimates import Estimate, estimate
-from pebble.finetune.named_models import DTYPES, SHAPES, build_shape
+from pebble.finetune.named_models import SHAPES, build_shape
 from pebble.measure.allocator import trace_memory
+from pebble.measure.dtypes import DTYPES
 from pebble.measure.optimizers import OPTIMIZERS
 from pebble.measure.weights import FORMATS, STATES, stored_bytes, weight_arithmetic
 from pebble.runtime import build
@@ -131,7 +132,7 @@ def measured(optimizer_name: str, micro_batches: int) -> tuple[Estimate, list[in
         optimizer.zero_grad(set_to_none=True)
 
     expected = estimate(
-        model, captured=captured, optimizer=optimizer_name, accumulate=micro_batches
+        model, captured=captured, optimizer=optimizer_name, accumulation_steps=micro_batches
     )
     held = sum(t.numel() * t.itemsize for t in (*model.parameters(), x))
     peaks = []
@@ -214,7 +215,7 @@ def test_state_in_fp32_and_master_weights(two_layers: tuple[nn.Module, torch.Ten
 
 def test_gradients_in_fp32(two_layers: tuple[nn.Module, torch.Tensor]) -> None:
     numel = 2_000_000
-    step = estimate(*two_layers, gradient_dtype="fp32", accumulate=4)
+    step = estimate(*two_layers, gradient_dtype="fp32", accumulation_steps=4)
     assert step.moment("backward").kinds["accumulated gradients"] == 4 * numel
     assert step.moment("optimizer step").kinds["gradients"] == 4 * numel
     own = estimate(*two_layers)
@@ -232,7 +233,7 @@ def test_every_combination_adds_up(
     for accumulate, ddp in ((1, None), (4, None), (1, "copies"), (4, "views")):
         step = estimate(
             model, inputs, captured=captured, optimizer=optimizer, quantize=quantize,
-            accumulate=accumulate, ddp=ddp, state_dtype="fp32",
+            accumulation_steps=accumulate, ddp=ddp, state_dtype="fp32",
         )  # fmt: skip
         first = step.moment("backward", first=True)
         extra = first.total - base.moment("backward").total
@@ -266,10 +267,10 @@ def test_buckets_and_accumulation(two_layers: tuple[nn.Module, torch.Tensor]) ->
     assert copies.moment("forward").kinds["DDP buckets"] == size
     step = copies.moment("optimizer step").kinds
     assert (step["gradients"], step["DDP buckets"]) == (size, size)
-    views = estimate(*two_layers, ddp="views", accumulate=4)
+    views = estimate(*two_layers, ddp="views", accumulation_steps=4)
     assert "gradients" not in views.moment("optimizer step").kinds
     assert "accumulated gradients" not in views.moment("forward").kinds
-    summed = estimate(*two_layers, accumulate=4)
+    summed = estimate(*two_layers, accumulation_steps=4)
     assert summed.moment("backward").kinds["accumulated gradients"] == size
     assert "accumulated gradients" not in summed.moment("optimizer step").kinds
 

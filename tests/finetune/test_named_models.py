@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pebble.errors import InvalidArgument
-from pebble.finetune.named_models import SHAPES, Adapted, build_shape
+from pebble.finetune.lora import Adapted
+from pebble.finetune.named_models import SHAPES, build_shape
 from pebble.measure.memory import step_memory
 from pebble.tracing import capture
 

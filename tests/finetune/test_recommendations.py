@@ -78,7 +78,7 @@ def test_the_best_is_the_fastest_that_fits_not_the_first(advice: Recommendation)
 def test_every_recipe_has_the_effective_batch(advice: Recommendation) -> None:
     for recipe in advice.recipes:
         assert recipe.effective_batch_size == 16
-        assert recipe.accumulation * recipe.choice.micro_batch == 16
+        assert recipe.accumulation_steps * recipe.choice.micro_batch == 16
         assert recipe.seconds_per_sample == recipe.seconds / 16
     assert {recipe.choice.micro_batch for recipe in advice.recipes} == {1, 2, 4, 8, 16}
 
@@ -104,7 +104,7 @@ def test_the_code_is_python_that_names_the_recipe(advice: Recommendation) -> Non
     compile(code, "recipe", "exec")
     assert f"budget_bytes={advice.best.budget_bytes}" in code
     assert f"chunked_loss={advice.best.choice.chunks or False}" in code
-    assert (f"k % {advice.best.accumulation}" in code) == (advice.best.accumulation > 1)
+    assert (f"k % {advice.best.accumulation_steps}" in code) == (advice.best.accumulation_steps > 1)
 
 
 def test_a_budget_for_nothing_names_the_least_change(config: str) -> None:
@@ -152,7 +152,7 @@ def test_a_real_model_and_its_plan_that_runs() -> None:
     assert advice.best.choice.precision == "fp32"
     checked = advice.plan.validate(repeats=1)
     assert checked.ok_bitwise
-    assert advice.plan.accumulation_steps == advice.best.accumulation
+    assert advice.plan.accumulation_steps == advice.best.accumulation_steps
     assert checked.measured_peak_bytes == advice.best.peak_bytes <= 1_400_000
 
 
@@ -219,7 +219,13 @@ def test_other_optimizers_and_kept_gradients() -> None:
 @pytest.fixture(scope="module")
 def answer(config: str) -> Fit:
     return fit(
-        config, method="qlora", budget_gb=0.004, seq_len=LENGTH, batch=8, time_limit=4, gpu="a100"
+        config,
+        method="qlora",
+        budget_gb=0.004,
+        seq_len=LENGTH,
+        effective_batch_size=8,
+        time_limit=4,
+        gpu="a100",
     )
 
 
@@ -247,7 +253,7 @@ def test_verdicts_and_code(answer: Fit) -> None:
 
 
 def test_a_card_without_bf16_gets_fp16(config: str) -> None:
-    found = fit(config, budget_gb=0.02, seq_len=16, batch=1, time_limit=2, gpu="t4")
+    found = fit(config, budget_gb=0.02, seq_len=16, effective_batch_size=1, time_limit=2, gpu="t4")
     assert found.recommendation.best.choice.precision == "fp16"
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import pebble
 from pebble.errors import InvalidArgument, PlanMismatch
-from pebble.finetune.named_models import add_adapters
+from pebble.finetune.lora import add_adapters
 from pebble.referee import simulate
 from pebble.runtime import build
 from pebble.schedule import Schedule

@@ -145,7 +145,7 @@ def play_cones(board: Board, order: Iterable[int]) -> tuple[Move, ...]:
     moves: list[Move] = []
 
     def finish(v: int) -> None:
-        """v needs no reader any more: undo what only v kept alive."""
+        """No reader needs v any more: undo what only v kept alive."""
         for u in reversed(board.preds[v]):
             open_readers[u] -= 1
             if not open_readers[u] and u not in targets:

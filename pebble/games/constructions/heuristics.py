@@ -84,6 +84,7 @@ def one_by_one(moves: Iterable[Move], *, black: bool) -> tuple[Step, ...]:
 
     Examples
     --------
+    >>> from pebble.games import place, remove
     >>> print(*one_by_one([place(0), place(1), remove(0), place(2)], black=True), sep="; ")
     place 0; place 1; place 2, remove 0
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pebble.errors import InvalidArgument
 from pebble.games.board import Board
-from pebble.games.formulas import INFINITE, _knill, line_pebbles
+from pebble.games.literature.reversible_values import knill_split, line_moves, line_pebbles
 from pebble.games.moves import Act, Move, place, remove
 
 
@@ -37,7 +37,7 @@ def knill_strategy(n: int, pebbles: int) -> tuple[Move, ...]:
     >>> len(knill_strategy(8, 4))
     25
     """
-    if _knill(n, pebbles)[0] >= INFINITE:
+    if line_moves(n, pebbles) is None:
         raise InvalidArgument(
             f"A path of {n} nodes takes at least {line_pebbles(n)} pebbles, not {pebbles}."
         )
@@ -48,7 +48,7 @@ def knill_strategy(n: int, pebbles: int) -> tuple[Move, ...]:
         if length == 1:
             moves.append(remove(start) if back else place(start))
             continue
-        m = _knill(length, left)[1]
+        m = knill_split(length, left)[1]
         parts = [
             (start, m, left, False),
             (start + m, length - m, left - 1, False),

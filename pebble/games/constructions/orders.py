@@ -24,7 +24,7 @@ def search_order(
     enough: int = 0,
 ) -> tuple[list[int], int]:
     """A one-shot order of low peak, by annealing: (order, peak without sliding)."""
-    from pebble.games.kernels import orders as k
+    from pebble.games.kernels import order_annealing as k
 
     net, marks = _net(board, game, board.targets if game.hold else ())
     best, order = 1 << 62, np.arange(len(board))
@@ -36,9 +36,8 @@ def search_order(
             if restart and time.monotonic() > deadline:
                 break
             rounds = 20_000 if time.monotonic() < deadline else 1
-            value = k.anneal_order(
-                k.PEAK, trial, net, marks, 0, heat * scale, 0.02 * scale, rounds, rng
-            )
+            cooling = k.Cooling(heat * scale, 0.02 * scale, rounds)
+            value = k.anneal_order(k.PEAK, trial, net, marks, 0, cooling, rng)
             if value < best:
                 best, order = int(value), trial.copy()
         if best // (len(board) + 1) <= enough or time.monotonic() > deadline:
@@ -53,13 +52,14 @@ def red_blue_strategy(
 
     Sizes and unequal transfer costs are not looked at; the play of the result counts them.
     """
-    from pebble.games.kernels import orders as k
+    from pebble.games.kernels import order_annealing as k
+    from pebble.games.kernels import order_costs as costs
 
     if game.weighted:
         raise InvalidArgument("The red-blue construction plays the unweighted game only.")
     net, marks = _net(board, Black(), board.targets, blue=game.blue_inputs)
     inputs = set(board.sources) if game.blue_inputs else set()
-    best, order = k.IMPOSSIBLE, None
+    best, order = costs.IMPOSSIBLE, None
     rng = np.random.default_rng(seed)
     for restart in range(64):
         trial = np.array([v for v in _depth_first(board, seed + restart) if v not in inputs])
@@ -68,7 +68,8 @@ def red_blue_strategy(
         for heat, rounds in ((2.0, 40_000), (0.7, 40_000)):
             if restart and time.monotonic() > deadline:
                 break
-            value = k.anneal_order(k.TRANSFERS, trial, net, marks, red, heat, 0.05, rounds, rng)
+            cooling = k.Cooling(heat, 0.05, rounds)
+            value = k.anneal_order(k.TRANSFERS, trial, net, marks, red, cooling, rng)
             if value < best:
                 best, order = int(value), trial.copy()
         if time.monotonic() > deadline:
@@ -79,7 +80,7 @@ def red_blue_strategy(
     position[order] = np.arange(len(order))
     out = np.full((8 * sum(map(len, board.preds)) + 8 * len(board) + 8, 2), -1, np.int64)
     state = np.zeros(len(board), np.int64)
-    k.transfers_of(order, net, position, state, marks[2], game.blue_inputs, red, out)
+    costs.transfers_of(order, net, position, state, marks[2], game.blue_inputs, red, out)
     acts = {0: Act.PLACE, 1: Act.REMOVE, 7: Act.LOAD, 8: Act.STORE}
     stop = int(np.flatnonzero(out[:, 0] < 0)[0])
     return tuple(Move(acts[int(act)], int(v)) for act, v in out[:stop])

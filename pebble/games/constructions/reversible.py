@@ -10,7 +10,7 @@ from pebble.games.constructions.lines import is_line, knill_strategy
 from pebble.games.constructions.nested import nested_strategies
 from pebble.games.constructions.stopovers import stopover_strategies
 from pebble.games.constructions.trimming import tightened, trimmed
-from pebble.games.formulas import line_pebbles
+from pebble.games.literature.reversible_values import line_pebbles
 from pebble.games.moves import Move
 from pebble.games.playing import play
 from pebble.games.rules import Reversible

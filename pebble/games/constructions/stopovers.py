@@ -25,7 +25,13 @@ _PARTS = (1.0, 0.8, 0.65)
 
 
 def stopover_strategies(
-    board: Board, order: Sequence[int], pebbles: int, *, deadline: float, seed: int = 0
+    board: Board,
+    order: Sequence[int],
+    pebbles: int,
+    *,
+    deadline: float,
+    seed: int = 0,
+    rounds: int = _ROUNDS,
 ) -> Iterator[tuple[Move, ...]]:
     """Strategies that aim at so many pebbles, or at parts of them, with few moves.
 
@@ -37,6 +43,8 @@ def stopover_strategies(
         A limit to aim at; with 0, plans of as few pebbles as can be.
     deadline : float
         Value of ``time.monotonic()`` to stop at.
+    rounds : int
+        Plans that annealing tries for each strategy.
 
     Examples
     --------
@@ -51,7 +59,7 @@ def stopover_strategies(
         if time.monotonic() > deadline:
             return
         rng = random.Random(seed + number)
-        yield planner.moves(planner.best(order, int(pebbles * part), deadline, rng))
+        yield planner.moves(planner.best(order, int(pebbles * part), deadline, rng, rounds))
 
 
 class _Planner:
@@ -89,15 +97,20 @@ class _Planner:
         return moves + _EXCESS * max(0, peak - pebbles)
 
     def best(
-        self, order: Sequence[int], pebbles: int, deadline: float, rng: random.Random
+        self,
+        order: Sequence[int],
+        pebbles: int,
+        deadline: float,
+        rng: random.Random,
+        rounds: int,
     ) -> list[int]:
         """The best plan that annealing finds."""
         plan = best = list(order)
         worth = least = self.worth(plan, pebbles)
-        for number in range(_ROUNDS):
+        for number in range(rounds):
             if number % 100 == 0 and time.monotonic() > deadline:
                 break
-            heat = _COLD + _HOT * (1 - number / _ROUNDS)
+            heat = _COLD + _HOT * (1 - number / rounds)
             trial = self.varied(plan, rng)
             new = self.worth(trial, pebbles)
             if new <= worth or rng.random() < exp((worth - new) / heat):

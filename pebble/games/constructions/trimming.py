@@ -1,5 +1,7 @@
-"""Reversible strategies made better: pebbles come as late and go as soon as they can, nothing comes
-for nothing, and where there is room a pebble stays instead of going and coming back.
+"""Reversible strategies made better, move by move.
+
+Pebbles come as late and go as soon as they can, nothing comes for nothing, and where there is room
+a pebble stays instead of going and coming back.
 
 A move of the reversible game toggles a node whose predecessors carry pebbles, and more pebbles on
 the board break no move. So the removal of a node and its next placement can both be left out if

@@ -10,8 +10,9 @@ from pebble.games.answers import Found
 from pebble.games.board import Board
 from pebble.games.bounds.floors import least_working_set
 from pebble.games.constructions.one_shot import strategy_of_order
-from pebble.games.exact.exploration import MOST_STATES, Exploration, translate
+from pebble.games.exact.exploration import MOST_STATES, Exploration
 from pebble.games.exact.symmetry import byte_tables
+from pebble.games.exact.translation import translate
 from pebble.games.rules import Black, RedBlue
 
 
@@ -101,8 +102,8 @@ def _search_downsets(
     n, images, limits = len(board), byte_tables(plain), np.array(rules, np.int64)
     seen = Exploration(bound=floor, left=n)
 
-    def advance(store: Any, counters: Any, chunk: int) -> int:
-        return int(k.advance_downsets(tables, n, held, limits, cap, images, store, counters, chunk))
+    def advance(store: Any, chunk: int) -> int:
+        return int(k.advance_downsets(tables, n, held, limits, cap, images, store, chunk))
 
     seen.run(advance, deadline, max_states)
     if seen.found:

@@ -8,17 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pebble.games.board import Board
-from pebble.games.position import Game
-from pebble.games.rules import Black, BlackWhite, InPlace, RedBlue, Reversible, Spooky
-
 LIMIT = 64
 MOST_STATES = 12_000_000
 _CHUNK = 20_000
 _FIRST = 1 << 12
 
-Advance = Callable[[Any, Any, int], int]
-"""Takes a store, its counters and about how much to do; returns how the search stands."""
+Advance = Callable[[Any, int], int]
+"""Takes a store and about how much to do; returns how the search stands."""
 
 
 class Exploration:
@@ -36,18 +32,18 @@ class Exploration:
         from pebble.games.kernels import store as kernels
 
         self.kernels = kernels
-        self.counters, self.store = np.zeros(5, np.int64), _new_store(_FIRST)
+        self.store = _new_store(_FIRST, np.zeros(5, np.int64))
         first = [np.uint64(word) for word in words or (0, 0, 0)]
-        kernels.begin(self.store, self.counters, *first, bound, left)
+        kernels.begin(self.store, *first, bound, left)
         self.status = kernels.RUNNING
 
     def run(self, advance: Advance, deadline: float | None, max_states: int) -> None:
         """Advance by chunks until the search ends, or time or states run out."""
         s = self.kernels
         while True:
-            self.status = advance(self.store, self.counters, _CHUNK)
+            self.status = advance(self.store, _CHUNK)
             if self.status == s.FULL:
-                self.store = _grown(self.store, self.counters)
+                self.store = _grown(self.store)
             elif self.status != s.RUNNING:
                 return
             if deadline is not None and time.monotonic() > deadline:
@@ -68,12 +64,12 @@ class Exploration:
     @property
     def states(self) -> int:
         """States seen."""
-        return int(self.counters[self.kernels.STATES])
+        return int(self.store.counters[self.kernels.STATES])
 
     @property
     def bound(self) -> int:
         """What the goal costs at least (0 in a greedy search)."""
-        return int(self.counters[self.kernels.BOUND])
+        return int(self.store.counters[self.kernels.BOUND])
 
     def path(self, images: Any) -> Iterator[tuple[int, list[int], list[int]]]:
         """The states on the way to the goal, each with its nodes before and after its move.
@@ -81,7 +77,7 @@ class Exploration:
         A state stands for its images under automorphisms, so its nodes must be taken back: the two
         lists hold the node of the board for each node of the parent, and of the state.
         """
-        store, state, states = self.store, int(self.counters[self.kernels.GOAL]), []
+        store, state, states = self.store, int(self.store.counters[self.kernels.GOAL]), []
         while state > 0:
             states.append(state)
             state = int(store.parent[state])
@@ -97,75 +93,7 @@ class Exploration:
             yield state, before, after
 
 
-def translate(game: Game, board: Board, pebbles: int) -> tuple[Any, Any]:
-    """The rules as numbers; the board as bit sets, and what lies in slow memory at first."""
-    from pebble.games.kernels import rules as k
-
-    code = {
-        Black: k.BLACK, Reversible: k.REVERSIBLE, BlackWhite: k.BLACK_WHITE, Spooky: k.SPOOKY,
-        RedBlue: k.RED_BLUE,
-    }.get(type(game), k.BLACK)  # fmt: skip
-    n = len(board)
-    ghosts = getattr(game, "ghosts", 0)
-    rules = np.zeros(7, np.int64)
-    rules[k.GAME], rules[k.CAPACITY], rules[k.N] = code, pebbles, n
-    rules[k.GHOSTS] = n if ghosts is None else ghosts
-    rules[k.SLIDE] = getattr(game, "slide", False)
-    rules[k.HOLD] = getattr(game, "hold", False)
-    rules[k.RECOMPUTE] = getattr(game, "recompute", True)
-    plain = board if game.weighted else board.unweighted()
-    size, cost = np.array(plain.sizes, np.int64), np.array(plain.costs, np.int64)
-    blue, zero = 0, np.zeros(n, np.int64)
-    place_cost, remove_cost, load_cost, store_cost = cost, cost, zero, zero
-    if isinstance(game, RedBlue):
-        place_cost, load_cost, store_cost = game.compute * cost, game.load * size, game.store * size
-        blue = _mask(board.sources) if game.blue_inputs else 0
-    ancestors = [board.ancestors([v]) for v in range(n)]
-    tables = k.Tables(
-        preds=_words(board.preds),
-        succs=_words(board.succs),
-        ancestors=_words(ancestors),
-        size=size,
-        extra=np.array(plain.workspaces, np.int64),
-        place_cost=place_cost,
-        remove_cost=remove_cost,
-        load_cost=load_cost,
-        store_cost=store_cost,
-        one=np.ones(n, np.int64),
-        masks=np.array([_mask(board.targets), blue], np.uint64),
-    )
-    return rules, tables
-
-
-def translate_in_place(game: InPlace, board: Board, pebbles: int) -> tuple[Any, Any]:
-    """The same for the in-place game, whose search counts the inputs that are there as pebbles."""
-    from pebble.games.kernels import in_place as k
-
-    in_place = game.in_place(board)
-    above = [0] * len(board)
-    for v in reversed(in_place):
-        for u in board.preds[v]:
-            above[u] |= 1 << v | above[v]
-    rules = np.zeros(2, np.int64)
-    rules[k.CAPACITY], rules[k.N] = pebbles + len(board.sources), len(board)
-    network = k.Network(
-        preds=_words(board.preds),
-        above=np.array(above, np.uint64),
-        one=np.ones(len(board), np.int64),
-        masks=_words([board.targets, board.sources, in_place]),
-    )
-    return rules, network
-
-
-def _mask(nodes: Any) -> int:
-    return sum(1 << v for v in nodes)
-
-
-def _words(rows: Any) -> Any:
-    return np.array([_mask(row) for row in rows], np.uint64)
-
-
-def _new_store(size: int) -> Any:
+def _new_store(size: int, counters: Any) -> Any:
     from pebble.games.kernels.store import Store
 
     return Store(
@@ -181,15 +109,16 @@ def _new_store(size: int) -> Any:
         heap_f=np.zeros(2 * size, np.int64),
         heap_h=np.zeros(2 * size, np.int64),
         heap_id=np.zeros(2 * size, np.int32),
+        counters=counters,
     )
 
 
-def _grown(store: Any, counters: Any) -> Any:
+def _grown(store: Any) -> Any:
     """The same search with twice the room."""
     from pebble.games.kernels import store as s
 
-    states, heap = int(counters[s.STATES]), int(counters[s.HEAP])
-    bigger = _new_store(2 * len(store.a))
+    states, heap = int(store.counters[s.STATES]), int(store.counters[s.HEAP])
+    bigger = _new_store(2 * len(store.a), store.counters)
     for name in ("a", "b", "c", "g", "parent", "move", "image", "closed"):
         getattr(bigger, name)[:states] = getattr(store, name)[:states]
     for name in ("heap_f", "heap_h", "heap_id"):

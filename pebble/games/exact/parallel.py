@@ -9,23 +9,17 @@ import numpy as np
 from pebble.games.exact.exploration import Advance, Exploration
 from pebble.games.moves import Step
 from pebble.games.position import Game
-from pebble.games.rules import ParallelBlack
 
 
 def advance_steps(game: Game, rules: Any, tables: Any, images: Any, greed: int) -> Advance:
     """The inner loop of the search for a parallel game."""
     from pebble.games.kernels import parallel as k
-    from pebble.games.kernels.rules import CAPACITY
 
-    black, cap, n = isinstance(game, ParallelBlack), int(rules[CAPACITY]), len(tables.preds)
+    n = len(tables.preds)
     stack, room = np.zeros((2 * n + 2, 2), np.uint64), np.zeros((3, n + 1), np.int64)
 
-    def advance(store: Any, counters: Any, chunk: int) -> int:
-        return int(
-            k.advance_parallel(
-                black, cap, n, tables, images, store, counters, stack, room, chunk, greed
-            )
-        )
+    def advance(store: Any, chunk: int) -> int:
+        return int(k.advance_parallel(rules, tables, images, store, stack, room, chunk, greed))
 
     return advance
 

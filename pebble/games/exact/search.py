@@ -10,16 +10,10 @@ import numpy as np
 from pebble.errors import InvalidArgument
 from pebble.games.answers import Found
 from pebble.games.board import Board
-from pebble.games.exact.exploration import (
-    LIMIT,
-    MOST_STATES,
-    Advance,
-    Exploration,
-    translate,
-    translate_in_place,
-)
+from pebble.games.exact.exploration import LIMIT, MOST_STATES, Advance, Exploration
 from pebble.games.exact.parallel import advance_steps, read_steps
 from pebble.games.exact.symmetry import byte_tables
+from pebble.games.exact.translation import translate, translate_in_place
 from pebble.games.moves import Act, Move
 from pebble.games.position import Game
 from pebble.games.rules import InPlace
@@ -102,8 +96,8 @@ def _advance_moves(game: Game, rules: Any, tables: Any, images: Any, greed: int)
     width = 4 + n + 2 * max(n, sum(int(word).bit_count() for word in tables.preds))
     out, moves = np.zeros((width, 3), np.uint64), np.zeros((width, 2), np.int64)
 
-    def advance(store: Any, counters: Any, chunk: int) -> int:
-        return int(kernel(rules, tables, images, store, counters, out, moves, chunk, greed))
+    def advance(store: Any, chunk: int) -> int:
+        return int(kernel(rules, tables, images, store, out, moves, chunk, greed))
 
     return advance
 

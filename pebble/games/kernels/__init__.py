@@ -1,2 +1,4 @@
-"""Kernels: the compiled inner loops of searches and constructions. Only `pebble.compiling` knows
-numba; who uses a kernel imports it late."""
+"""Kernels: the compiled inner loops of searches and constructions.
+
+Only `pebble.compiling` knows numba. Who uses a kernel imports it late.
+"""

@@ -22,7 +22,7 @@ from pebble.games.kernels.store import (
     GOAL,
     HEAP,
     RUNNING,
-    STATES,
+    has_room,
     pop,
     push,
     reach,
@@ -36,8 +36,10 @@ back an input, and to store and bring back a computed value."""
 
 @inner
 def live_weight(done: Any, t: Any, held: Any) -> Any:
-    """Weight of what a downset keeps alive (values still to be read, and held targets), and how
-    many of them lie in no slow memory."""
+    """Weight of what a downset keeps alive, and how many of these lie in no slow memory.
+
+    Alive are the values still to be read, and the held targets.
+    """
     live, computed = 0, 0
     todo = done
     while todo != ZERO:
@@ -87,27 +89,25 @@ def advance_downsets(
     cap: int,
     images: Any,
     store: Any,
-    counters: Any,
     limit: int,
 ) -> Any:
     """Expand up to `limit` downsets, those of the lowest price first."""
     everything = ~ZERO if n == 64 else (ONE << np.uint64(n)) - ONE
     for _ in range(limit):
-        if counters[HEAP] == 0:
+        if store.counters[HEAP] == 0:
             return EXHAUSTED
-        room = len(store.a) - counters[STATES]
-        if room < n + 1 or len(store.heap_f) - counters[HEAP] < n + 1:
+        if not has_room(store, n + 1):
             return FULL
-        i = pop(store, counters)
+        i = pop(store)
         if store.closed[i]:
             continue
         store.closed[i] = 1
         done, worst = store.a[i], store.g[i]
-        counters[BOUND] = max(counters[BOUND], worst)
+        store.counters[BOUND] = max(store.counters[BOUND], worst)
         if done == everything:
-            counters[GOAL] = i
+            store.counters[GOAL] = i
             return FOUND
-        counters[EXPANDED] += 1
+        store.counters[EXPANDED] += 1
         left = total(everything & ~done, t.one) - 1
         live, computed = live_weight(done, t, held)
         safe = -1
@@ -127,7 +127,7 @@ def advance_downsets(
             if new > cap:
                 continue
             word, _, _, image = canonical(done | bit, ZERO, ZERO, images)
-            j = reach(store, counters, (word, ZERO, ZERO), new, i, v, image, False)
+            j = reach(store, (word, ZERO, ZERO), new, i, v, image, False)
             if j >= 0:
-                push(store, counters, new, left, j)
+                push(store, new, left, j)
     return RUNNING

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pebble.compiling import entry, inner
-from pebble.games.kernels.rules import PLACE, REMOVE, SLIDING, emit
 from pebble.games.kernels.store import (
     BOUND,
     EXHAUSTED,
@@ -17,12 +16,14 @@ from pebble.games.kernels.store import (
     GOAL,
     HEAP,
     RUNNING,
-    STATES,
     Store,
+    has_room,
     pop,
     push,
     reach,
 )
+from pebble.games.kernels.successors import emit
+from pebble.games.kernels.tables import PLACE, REMOVE, SLIDING
 from pebble.games.kernels.words import ONE, ZERO, canonical, lowest, total
 
 CAPACITY, N = range(2)
@@ -106,7 +107,6 @@ def advance_in_place(
     t: Network,
     images: Any,
     store: Store,
-    counters: Any,
     out: Any,
     moves: Any,
     limit: int,
@@ -115,29 +115,28 @@ def advance_in_place(
     """Expand up to `limit` states; `greed` as in the search of the other games."""
     goal = t.masks[0] | t.masks[1]
     for _ in range(limit):
-        if counters[HEAP] == 0:
+        if store.counters[HEAP] == 0:
             return EXHAUSTED
-        room = len(store.a) - counters[STATES]
-        if room < len(out) or len(store.heap_f) - counters[HEAP] < len(out):
+        if not has_room(store, len(out)):
             return FULL
         bound = store.heap_f[0]
-        i = pop(store, counters)
+        i = pop(store)
         if store.closed[i]:
             continue
         store.closed[i] = 1
         if greed == 1:
-            counters[BOUND] = max(counters[BOUND], bound)
+            store.counters[BOUND] = max(store.counters[BOUND], bound)
         if store.a[i] == goal:  # the inputs are back, and pebbles on exactly the targets
-            counters[GOAL] = i
+            store.counters[GOAL] = i
             return FOUND
-        counters[EXPANDED] += 1
+        store.counters[EXPANDED] += 1
         cost = store.g[i] + 1
         for k in range(expand_in_place(rules, t, store.a[i], out, moves)):
             word, _, _, image = canonical(out[k, 0], ZERO, ZERO, images)
             state, once = (word, ZERO, ZERO), greed > 1
-            j = reach(store, counters, state, cost, i, moves[k, 1], image, once)
+            j = reach(store, state, cost, i, moves[k, 1], image, once)
             if j < 0:
                 continue
             left = estimate_in_place(t, word)
-            push(store, counters, cost + greed * left, left, j)
+            push(store, cost + greed * left, left, j)
     return RUNNING

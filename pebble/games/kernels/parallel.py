@@ -19,22 +19,24 @@ from pebble.games.kernels.store import (
     GOAL,
     HEAP,
     RUNNING,
-    STATES,
+    Store,
+    has_room,
     pop,
     push,
-    slot_of,
+    reach,
 )
+from pebble.games.kernels.tables import CAPACITY, GAME, PARALLEL_BLACK, Tables
 from pebble.games.kernels.words import ONE, ZERO, absent, canonical, closure, lowest, total
 
 
 @inner
-def steps_left(here: Any, t: Any, n: int, come: Any, go: Any) -> Any:
+def steps_left(here: Any, t: Tables, come: Any, go: Any) -> Any:
     """Reversible: steps that the longest chain of placements and removals takes.
 
     What must come comes after its predecessors, and goes (unless it is a target) before them and
     after its readers have come.
     """
-    targets = t.masks[0]
+    n, targets = len(t.preds), t.masks[0]
     stray = here & ~targets
     need = absent(targets & ~here, stray, here, t.preds)
     longest = 0
@@ -63,75 +65,58 @@ def steps_left(here: Any, t: Any, n: int, come: Any, go: Any) -> Any:
 
 
 @inner
-def enter(
-    here: Any,
-    seen: Any,
-    cost: int,
-    left: int,
-    greed: int,
-    parent: int,
-    images: Any,
-    store: Any,
-    counters: Any,
-) -> Any:
-    """Take a successor in, if it is new or cheaper than before; False if there is no room."""
-    x, y, _, image = canonical(here, seen, ZERO, images)
-    slot = slot_of(store, x, y, ZERO)
-    j = store.table[slot]
-    if j >= 0 and (cost >= store.g[j] or greed > 1):
-        return True
-    if len(store.a) - counters[STATES] < 2 or len(store.heap_f) - counters[HEAP] < 2:
-        return False
-    if j < 0:
-        j = counters[STATES]
-        counters[STATES] += 1
-        store.table[slot] = j
-        store.a[j], store.b[j] = x, y
-    store.closed[j] = 0
-    store.g[j], store.parent[j], store.image[j] = cost, parent, image
-    push(store, counters, cost + greed * left, left, j)
-    return True
+def choices(rules: Any, t: Tables, here: Any, seen: Any, order: Any) -> Any:
+    """Write the nodes that a step may change or keep; returns how many.
 
-
-@inner
-def expand_parallel(
-    black: bool,
-    cap: int,
-    n: int,
-    i: int,
-    t: Any,
-    images: Any,
-    store: Any,
-    counters: Any,
-    stack: Any,
-    room: Any,
-    greed: int,
-) -> Any:
-    """Build all successors of a state; -1 if the store is full, else how many there are.
-
-    A row of the stack: the next node in `room[2]`'s order, and the nodes chosen so far.
+    Removals (black: what may stay) come first, so that in a reversible step the weight only grows.
     """
-    here, seen, g, targets = store.a[i], store.b[i], store.g[i], t.masks[0]
-    come, go, order = room[0], room[1], room[2]
-    ready = ZERO
+    n, ready = len(t.preds), ZERO
     for v in range(n):
         if t.preds[v] & ~here == ZERO:
             ready |= ONE << np.uint64(v)
     free = ready
-    if black:
+    if rules[GAME] == PARALLEL_BLACK:
         useful = ZERO
-        todo = targets & ~seen
+        todo = t.masks[0] & ~seen
         while todo != ZERO:
             useful |= t.ancestors[lowest(todo)]
             todo &= todo - ONE
         free = (ready | here) & useful
-    count = 0  # nodes to choose from; reversible: removals first, so that the weight only grows
+    count = 0
     for kind in range(2):
         for v in range(n):
             bit = ONE << np.uint64(v)
             if free & bit != ZERO and (here & bit != ZERO) == (kind == 0):
                 order[count] = v
                 count += 1
+    return count
+
+
+@inner
+def enter(
+    here: Any, seen: Any, cost: int, left: int, greed: int, parent: int, images: Any, store: Store
+) -> Any:
+    """Take a successor in, if it is new or cheaper than before; False if there is no room."""
+    if not has_room(store, 2):
+        return False
+    x, y, _, image = canonical(here, seen, ZERO, images)
+    j = reach(store, (x, y, ZERO), cost, parent, 0, image, greed > 1)
+    if j >= 0:
+        push(store, cost + greed * left, left, j)
+    return True
+
+
+@inner
+def expand_parallel(
+    rules: Any, t: Tables, i: int, images: Any, store: Store, stack: Any, room: Any, greed: int
+) -> Any:
+    """Build all successors of a state; -1 if the store is full, else how many there are.
+
+    A row of the stack: the next node in `room[2]`'s order, and the nodes chosen so far.
+    """
+    black, cap = rules[GAME] == PARALLEL_BLACK, rules[CAPACITY]
+    here, seen, g, order = store.a[i], store.b[i], store.g[i], room[2]
+    count = choices(rules, t, here, seen, order)
     top, made = 1, 0
     stack[0, 0], stack[0, 1] = ZERO, ZERO
     while top:
@@ -143,12 +128,12 @@ def expand_parallel(
                 continue
             visited, price, left = ZERO, 1, 0
             if black:
-                visited = (seen | after) & targets
+                visited = (seen | after) & t.masks[0]
                 price = total(after, t.size)
-                left = total(closure(targets & ~visited, after, t.preds), t.size)
+                left = total(closure(t.masks[0] & ~visited, after, t.preds), t.size)
             else:
-                left = steps_left(after, t, n, come, go)
-            if not enter(after, visited, g + price, left, greed, i, images, store, counters):
+                left = steps_left(after, t, room[0], room[1])
+            if not enter(after, visited, g + price, left, greed, i, images, store):
                 return -1
             made += 1
             continue
@@ -167,38 +152,34 @@ def expand_parallel(
 
 @entry
 def advance_parallel(
-    black: bool,
-    cap: int,
-    n: int,
-    t: Any,
+    rules: Any,
+    t: Tables,
     images: Any,
-    store: Any,
-    counters: Any,
+    store: Store,
     stack: Any,
     room: Any,
     limit: int,
     greed: int,
 ) -> Any:
     """Expand states until there were about `limit` successors; `greed` as in the other search."""
-    made = 0
+    made, black = 0, rules[GAME] == PARALLEL_BLACK
     while made < limit:
-        if counters[HEAP] == 0:
+        if store.counters[HEAP] == 0:
             return EXHAUSTED
         f, h = store.heap_f[0], store.heap_h[0]
-        i = pop(store, counters)
+        i = pop(store)
         if store.closed[i]:
             continue
         if greed == 1:
-            counters[BOUND] = max(counters[BOUND], f)
-        here, targets = store.a[i], t.masks[0]
-        if (store.b[i] if black else here) == targets:
-            counters[GOAL] = i
+            store.counters[BOUND] = max(store.counters[BOUND], f)
+        if (store.b[i] if black else store.a[i]) == t.masks[0]:
+            store.counters[GOAL] = i
             return FOUND
         store.closed[i] = 1
-        new = expand_parallel(black, cap, n, i, t, images, store, counters, stack, room, greed)
+        new = expand_parallel(rules, t, i, images, store, stack, room, greed)
         if new < 0:
             store.closed[i] = 0
-            push(store, counters, f, h, i)
+            push(store, f, h, i)
             return FULL
         made += new + 1
     return RUNNING

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from pebble.compiling import entry
-from pebble.games.kernels.rules import Tables, estimate, expand, reached
+from pebble.games.kernels.estimates import estimate, reached
 from pebble.games.kernels.store import (
     BOUND,
     EXHAUSTED,
@@ -19,12 +19,14 @@ from pebble.games.kernels.store import (
     GOAL,
     HEAP,
     RUNNING,
-    STATES,
     Store,
+    has_room,
     pop,
     push,
     reach,
 )
+from pebble.games.kernels.successors import expand
+from pebble.games.kernels.tables import Tables
 from pebble.games.kernels.words import canonical
 
 
@@ -34,38 +36,38 @@ def advance(
     t: Tables,
     images: Any,
     store: Store,
-    counters: Any,
     out: Any,
     moves: Any,
     limit: int,
     greed: int,
 ) -> Any:
-    """Expand up to `limit` states. With `greed` 1 this is A*; above, a greedy search that only
-    asks whether the goal can be reached."""
+    """Expand up to `limit` states.
+
+    With `greed` 1 this is A*; above, a greedy search that asks whether the goal is in reach.
+    """
     for _ in range(limit):
-        if counters[HEAP] == 0:
+        if store.counters[HEAP] == 0:
             return EXHAUSTED
-        room = len(store.a) - counters[STATES]
-        if room < len(out) or len(store.heap_f) - counters[HEAP] < len(out):
+        if not has_room(store, len(out)):
             return FULL
         bound = store.heap_f[0]
-        i = pop(store, counters)
+        i = pop(store)
         if store.closed[i]:
             continue
         store.closed[i] = 1
         if greed == 1:
-            counters[BOUND] = max(counters[BOUND], bound)
+            store.counters[BOUND] = max(store.counters[BOUND], bound)
         a, b, c, g = store.a[i], store.b[i], store.c[i], store.g[i]
         if reached(rules, t, a, b, c):
-            counters[GOAL] = i
+            store.counters[GOAL] = i
             return FOUND
-        counters[EXPANDED] += 1
+        store.counters[EXPANDED] += 1
         for k in range(expand(rules, t, a, b, c, out, moves)):
             cost = g + moves[k, 0]
             x, y, z, image = canonical(out[k, 0], out[k, 1], out[k, 2], images)
-            j = reach(store, counters, (x, y, z), cost, i, moves[k, 1], image, greed > 1)
+            j = reach(store, (x, y, z), cost, i, moves[k, 1], image, greed > 1)
             if j < 0:
                 continue
             h = estimate(rules, t, x, y, z)
-            push(store, counters, cost + greed * h, h, j)
+            push(store, cost + greed * h, h, j)
     return RUNNING

@@ -16,7 +16,7 @@ STATES, HEAP, GOAL, BOUND, EXPANDED = range(5)
 
 
 class Store(NamedTuple):
-    """The states seen so far, their hash table, and the heap of open ones."""
+    """The states seen so far, their hash table, the heap of open ones, and the counters."""
 
     a: Any
     b: Any
@@ -30,6 +30,7 @@ class Store(NamedTuple):
     heap_f: Any
     heap_h: Any
     heap_id: Any
+    counters: Any
 
 
 @inner
@@ -52,8 +53,9 @@ def slot_of(store: Store, a: Any, b: Any, c: Any) -> Any:
 
 
 @inner
-def push(store: Store, counters: Any, f: int, h: int, state: int) -> None:
+def push(store: Store, f: int, h: int, state: int) -> None:
     """Add an entry to the heap, ordered by f, then by h."""
+    counters = store.counters
     i = counters[HEAP]
     counters[HEAP] += 1
     while i > 0:
@@ -68,11 +70,11 @@ def push(store: Store, counters: Any, f: int, h: int, state: int) -> None:
 
 
 @inner
-def pop(store: Store, counters: Any) -> Any:
+def pop(store: Store) -> Any:
     """Take the least entry off the heap; returns its state."""
     first = store.heap_id[0]
-    counters[HEAP] -= 1
-    last = counters[HEAP]
+    store.counters[HEAP] -= 1
+    last = store.counters[HEAP]
     f, h, state = store.heap_f[last], store.heap_h[last], store.heap_id[last]
     i = 0
     while True:
@@ -98,9 +100,15 @@ def pop(store: Store, counters: Any) -> Any:
 
 
 @inner
+def has_room(store: Store, states: int) -> Any:
+    """Whether so many more states fit, and their entries on the heap."""
+    room = len(store.a) - store.counters[STATES]
+    return room >= states and len(store.heap_f) - store.counters[HEAP] >= states
+
+
+@inner
 def reach(
     store: Store,
-    counters: Any,
     state: Any,
     cost: int,
     parent: int,
@@ -116,8 +124,8 @@ def reach(
     slot = slot_of(store, a, b, c)
     i = store.table[slot]
     if i < 0:
-        i = counters[STATES]
-        counters[STATES] += 1
+        i = store.counters[STATES]
+        store.counters[STATES] += 1
         store.table[slot] = i
         store.a[i], store.b[i], store.c[i] = a, b, c
     elif once or cost >= store.g[i]:
@@ -135,10 +143,10 @@ def rehash(store: Store, states: int) -> None:
 
 
 @entry
-def begin(store: Store, counters: Any, a: Any, b: Any, c: Any, bound: int, left: int) -> None:
+def begin(store: Store, a: Any, b: Any, c: Any, bound: int, left: int) -> None:
     """Enter the first state, with a bound on the value of what follows."""
     store.a[0], store.b[0], store.c[0] = a, b, c
     store.g[0], store.parent[0], store.move[0] = bound, -1, -1
     store.table[slot_of(store, a, b, c)] = 0
-    counters[STATES], counters[GOAL] = 1, -1
-    push(store, counters, bound, left, 0)
+    store.counters[STATES], store.counters[GOAL] = 1, -1
+    push(store, bound, left, 0)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from pebble.errors import GraphError, InvalidArgument
-from pebble.games.literature.families import FAMILIES, graph_of_edges
+from pebble.games.literature.edges import graph_of_numbered
+from pebble.games.literature.families import FAMILIES
 from pebble.games.literature.netlist import parse_bench
 from pebble.graph import Graph
 
@@ -84,42 +84,5 @@ def read_graph(file: Path) -> Graph:
     except ValueError as error:
         raise InvalidArgument(f"{file} is no JSON: {error}.") from None
     if isinstance(data, dict) and "edges" in data and "n" in data:
-        return _of_edges(data, file)
+        return graph_of_numbered(data, file)
     return Graph.from_json(data)
-
-
-def _of_edges(data: dict[str, Any], file: Path) -> Graph:
-    """A graph of numbered nodes, which may come in any order."""
-    n, edges, targets = data["n"], data["edges"], data.get("targets") or []
-    if not isinstance(n, int) or n < 1:
-        raise GraphError(f"{file}: n is {n!r}; it must be a number of nodes, at least 1.")
-    pairs = edges if isinstance(edges, list) else [edges]
-    for pair in pairs:
-        if not (isinstance(pair, list) and len(pair) == 2 and all(_is_node(v, n) for v in pair)):
-            raise GraphError(
-                f"{file}: edges holds {pair!r}; each edge is a pair of numbers from 0 to {n - 1}."
-            )
-    for v in targets if isinstance(targets, list) else [targets]:
-        if not _is_node(v, n):
-            raise GraphError(f"{file}: target {v!r} is no node; nodes are 0 to {n - 1}.")
-    order = list(range(n))
-    if any(u >= v for u, v in pairs):
-        reads: dict[int, list[int]] = {v: [] for v in order}
-        for u, v in pairs:
-            reads[v].append(u)
-        try:
-            order = list(TopologicalSorter(reads).static_order())
-        except CycleError as error:
-            raise GraphError(f"{file}: the edges form a loop through {error.args[1][0]}.") from None
-    at = {v: i for i, v in enumerate(order)}
-    return graph_of_edges(
-        n,
-        [(at[u], at[v]) for u, v in pairs],
-        name=file.stem,
-        names=[str(v) for v in order],
-        targets=[at[v] for v in targets],
-    )
-
-
-def _is_node(v: Any, n: int) -> bool:
-    return isinstance(v, int) and not isinstance(v, bool) and 0 <= v < n

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from pebble.errors import GraphError
-from pebble.games.literature.families import graph_of_edges
+from pebble.games.literature.edges import graph_of_edges
 from pebble.graph import Graph
 
 _PORT = re.compile(r"(INPUT|OUTPUT)\s*\(\s*([^\s()]+)\s*\)$", re.IGNORECASE)
@@ -20,7 +20,7 @@ def read_bench(file: str | Path, *, inverters: bool = False) -> Graph:
 
 
 def parse_bench(text: str, *, name: str = "netlist", inverters: bool = False) -> Graph:
-    """The gates of a netlist: one node each; primary inputs and constants are free and no nodes.
+    r"""The gates of a netlist: one node each; primary inputs and constants are free and no nodes.
 
     Outputs are pinned. A gate of one input (a buffer or an inverter) works in place, on the
     pebble of what it reads, and is no node of its own unless `inverters` says so.
@@ -39,7 +39,7 @@ def parse_bench(text: str, *, name: str = "netlist", inverters: bool = False) ->
 
     Examples
     --------
-    >>> text = "INPUT(a)\\nINPUT(b)\\nOUTPUT(z)\\nx = NAND(a, b)\\ny = NOT(x)\\nz = OR(y, a)"
+    >>> text = "INPUT(a)\nINPUT(b)\nOUTPUT(z)\nx = NAND(a, b)\ny = NOT(x)\nz = OR(y, a)"
     >>> [op.name for op in parse_bench(text).ops]
     ['x', 'z']
     """

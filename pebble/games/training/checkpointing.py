@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import comb, inf
+from math import inf
 
 from pebble.errors import InvalidArgument
 
 
 @dataclass(frozen=True, kw_only=True)
-class Level:
+class StorageLevel:
     """One level of storage.
 
     Parameters
@@ -40,7 +40,7 @@ class Level:
 
 
 def adjoint_time(
-    length: int, levels: Sequence[Level], *, forward: float = 1, backward: float = 1
+    length: int, levels: Sequence[StorageLevel], *, forward: float = 1, backward: float = 1
 ) -> float:
     """Least time to reverse a chain with levels of storage, the fastest first.
 
@@ -51,7 +51,7 @@ def adjoint_time(
     ----------
     length : int
         Forward steps that matter; the adjoint has one step more.
-    levels : sequence of Level
+    levels : sequence of StorageLevel
     forward, backward : float
         Time of one forward and of one adjoint step.
 
@@ -71,13 +71,14 @@ def adjoint_time(
 
     Examples
     --------
-    >>> adjoint_time(9, [Level(slots=3)])  # ten adjoint steps, and Revolve's 15 forward steps
+    Ten adjoint steps, and Revolve's 15 forward steps:
+
+    >>> adjoint_time(9, [StorageLevel(slots=3)])
     25
-    >>> adjoint_time(6, [Level(slots=1), Level(slots=1, write=2, read=2)])
+    >>> adjoint_time(6, [StorageLevel(slots=1), StorageLevel(slots=1, write=2, read=2)])
     23
     """
     _check_chain(length)
-
     rooms = [length if level.slots is None else min(level.slots, length) for level in levels]
     spent = [level.slots is not None for level in levels]
 
@@ -109,7 +110,12 @@ def adjoint_time(
 
 
 def read_once_time(
-    length: int, memory: Level, disk: Level, *, forward: float = 1, backward: float = 1
+    length: int,
+    memory: StorageLevel,
+    disk: StorageLevel,
+    *,
+    forward: float = 1,
+    backward: float = 1,
 ) -> float:
     """Least time with memory and an unlimited disk from which every state is read once.
 
@@ -117,8 +123,8 @@ def read_once_time(
 
     Examples
     --------
-    >>> disk = Level(slots=None, write=1, read=1)
-    >>> read_once_time(6, Level(slots=1), disk), adjoint_time(6, [Level(slots=1), disk])
+    >>> memory, disk = StorageLevel(slots=1), StorageLevel(slots=None, write=1, read=1)
+    >>> read_once_time(6, memory, disk), adjoint_time(6, [memory, disk])
     (20, 20)
     """
     _check_chain(length)
@@ -138,61 +144,6 @@ def read_once_time(
         )
 
     return in_hand(length)
-
-
-def mixed_steps(steps: int, units: int) -> int:
-    """Fewest forward steps when a unit holds either a state or what one adjoint step needs.
-
-    Maddison (2024), "On the implementation of checkpointing with high-level algorithmic
-    differentiation": storing what the adjoint of a step reads saves running that step again.
-
-    Parameters
-    ----------
-    steps : int
-        Steps to reverse, at least 1.
-    units : int
-        Units of storage, at least 1 unless there is one step; the initial state takes one while
-        it is kept.
-
-    Raises
-    ------
-    InvalidArgument
-        If there is no step, or no way to reverse them.
-
-    Examples
-    --------
-    >>> [mixed_steps(7, units) for units in (1, 2, 3, 6)]
-    [27, 15, 11, 7]
-    """
-    if steps < 1:
-        raise InvalidArgument(f"There are {steps} steps to reverse; 1 is the least.")
-    if units < 1 and steps > 1:
-        raise InvalidArgument("Reversing more than one step takes a unit of storage.")
-
-    @cache
-    def fewest(left: int, free: int) -> float:
-        if left <= free + 1:
-            return left
-        if free == 0:
-            return inf
-        kept = 1 + fewest(left - 1, free - 1)
-        again = (i + fewest(i, free) + fewest(left - i, free - 1) for i in range(1, left))
-        return min(kept, *again)
-
-    return int(fewest(steps, units))
-
-
-def binomial_reach(slots: int, repeats: int) -> int:
-    """Longest chain that `slots` checkpoints reverse with each step run `repeats` times at most.
-
-    C(c + r, c): Griewank and Walther (2000).
-
-    Examples
-    --------
-    >>> binomial_reach(3, 4)
-    35
-    """
-    return comb(slots + repeats, slots)
 
 
 def _check_chain(length: int) -> None:

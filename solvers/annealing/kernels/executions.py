@@ -13,6 +13,7 @@ from pebble.solvers.annealing.kernels.profile import add_bytes, occupy, vacate
 
 @inner
 def begin_read(net, board, value, slot):  # type: ignore[no-untyped-def]
+    """`slot` reads `value`: the copy before it stays until then."""
     if net.pinned[value]:
         return
     c = copy_before(board, net.producer[value], slot)
@@ -24,6 +25,7 @@ def begin_read(net, board, value, slot):  # type: ignore[no-untyped-def]
 
 @inner
 def cease_read(net, board, value, slot):  # type: ignore[no-untyped-def]
+    """`slot` no longer reads `value`: its copy stays for the reader before."""
     if net.pinned[value]:
         return
     maker = net.producer[value]

@@ -69,6 +69,7 @@ def _add_block(board, block, size):  # type: ignore[no-untyped-def]
 
 @inner
 def occupy(net, board, op, slot):  # type: ignore[no-untyped-def]
+    """`op` runs in the empty `slot`, whose memory now counts."""
     board.taken[slot] = -1
     board.slot[slot] = op
     board.memory[slot] += net.workspace[op]
@@ -82,6 +83,7 @@ def occupy(net, board, op, slot):  # type: ignore[no-untyped-def]
 
 @inner
 def vacate(net, board, op, slot):  # type: ignore[no-untyped-def]
+    """`op` no longer runs in `slot`."""
     block = slot >> board.number[SHIFT]
     live = board.memory[slot] + board.base[block]
     board.number[EXCESS] -= max(live - board.number[BUDGET], 0)
@@ -119,6 +121,7 @@ def set_budget(board, budget):  # type: ignore[no-untyped-def]
 
 @inner
 def peak_of(board):  # type: ignore[no-untyped-def]
+    """Most bytes in memory where an op runs."""
     peak = 0
     for slot in range(len(board.slot)):
         live = board.memory[slot] + board.base[slot >> board.number[SHIFT]]

@@ -10,6 +10,7 @@ from pebble.solvers.annealing.kernels.places import copy_before
 
 @inner
 def note(board, kind, op, slot):  # type: ignore[no-untyped-def]
+    """Write a primitive of the trial into the log."""
     k = board.number[LOG]
     board.undo[k, 0] = kind
     board.undo[k, 1] = op

@@ -1,0 +1,23 @@
+"""Arguments that several commands have, their defaults, and the exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+
+from pebble.options import TIME_LIMIT
+
+SOLVED, NOT_SOLVED, USAGE = 0, 1, 2
+
+
+def add_solving(parser: argparse.ArgumentParser, time_limit: float = TIME_LIMIT) -> None:
+    """Add what every search takes."""
+    parser.add_argument("--solver", default="auto", help="name of a solver (default: auto)")
+    parser.add_argument("--time-limit", type=float, default=time_limit, metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--display", action="store_true", help="show progress while solving")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def optimizer_of(name: str) -> str | None:
+    """An optimizer by its name on the command line."""
+    return None if name == "none" else name

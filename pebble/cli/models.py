@@ -1,0 +1,140 @@
+"""Commands that plan models: `demo`, `fit` and `optimize`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from pebble.cli.arguments import NOT_SOLVED, SOLVED, add_solving, optimizer_of
+from pebble.options import LORA_RANK, METHODS, OUTPUTS
+from pebble.plan.optimization import optimize
+
+
+def add_demo(commands: Any) -> None:
+    """Add the command ``demo``."""
+    parser = commands.add_parser("demo", help="plan, apply and measure a small GPT-2")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from pebble.cli.demo import run_demo
+
+    report = run_demo(progress=None if args.json else lambda line: print(line, flush=True))
+    print(json.dumps(report.data()) if args.json else str(report))
+    return SOLVED if report.ok else NOT_SOLVED
+
+
+def add_fit(commands: Any) -> None:
+    """Add the command ``fit``."""
+    parser = commands.add_parser(
+        "fit",
+        help="the fastest recipe that fine-tunes a model on a card",
+        description="Plans on fake tensors: nothing is allocated, no GPU is touched.",
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", help="a named shape such as llama-7b")
+    which.add_argument("--config", metavar="FILE", help="a Hugging Face config.json")
+    parser.add_argument("--method", default="lora", choices=METHODS)
+    parser.add_argument("--budget-gb", type=float, default=15.0, metavar="GB")
+    parser.add_argument("--seq-len", type=int, default=None)
+    parser.add_argument(
+        "--effective-batch-size", "--batch", type=int, default=32, metavar="N",
+        help="samples before each optimizer step (default: 32)",
+    )  # fmt: skip
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--precision", help="fp32, bf16, fp16, bf16-mixed or fp16-mixed")
+    parser.add_argument("--optimizer", default="adamw", help="names, or 'none' (default: adamw)")
+    parser.add_argument("--quantize", choices=("int8", "4bit", "4bit-double"))
+    parser.add_argument("--lora-rank", type=int, default=LORA_RANK)
+    parser.add_argument("--gpu", help="whose speed the times are, such as t4, a100, h100")
+    parser.add_argument("--time-limit", type=float, default=40.0, metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_fit)
+
+
+def _fit(args: argparse.Namespace) -> int:
+    from pebble.finetune.card_fit import fit
+
+    names = args.optimizer.split(",")
+    answer = fit(
+        args.model or args.config,
+        method=args.method,
+        budget_gb=args.budget_gb,
+        seq_len=args.seq_len,
+        effective_batch_size=args.effective_batch_size,
+        devices=args.devices,
+        precision=args.precision,
+        optimizers=[optimizer_of(name) for name in names],
+        quantize=args.quantize,
+        lora_rank=args.lora_rank,
+        gpu=args.gpu,
+        time_limit=args.time_limit,
+        seed=args.seed,
+    )
+    print(json.dumps(answer.data()) if args.json else answer)
+    return SOLVED
+
+
+def add_optimize(commands: Any) -> None:
+    """Add the command ``optimize``."""
+    parser = commands.add_parser(
+        "optimize",
+        help="plan the training step of a named shape or a Hugging Face configuration",
+        description="Plans on fake tensors: nothing is allocated, no GPU is touched.",
+    )
+    parser.add_argument(
+        "model", help="a named shape such as llama-7b, or the path of a config.json"
+    )
+    parser.add_argument("--budget-gb", type=float, required=True, metavar="GB")
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--seq-len", type=int, default=None)
+    parser.add_argument(
+        "--precision", "--dtype", default="bf16", choices=("fp32", "bf16", "fp16"),
+        help="of the weights (default: bf16)",
+    )  # fmt: skip
+    parser.add_argument("--optimizer", default="adamw", help="or 'none' (default: adamw)")
+    parser.add_argument("--method", default="full", choices=("full", "lora"))
+    parser.add_argument("--lora-rank", type=int, default=LORA_RANK)
+    parser.add_argument(
+        "--outputs", default="all", choices=OUTPUTS,
+        help="loss: the step returns its loss alone, and holds no logits for it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--accumulation-steps", type=int, default=1, metavar="N", help="micro-batches a step"
+    )
+    parser.add_argument("--costs", default="auto", help="flops, roofline:<device> (default: auto)")
+    parser.add_argument("--output", metavar="FILE", help="where to write the plan")
+    add_solving(parser)
+    parser.set_defaults(run=_optimize)
+
+
+def _optimize(args: argparse.Namespace) -> int:
+    from pebble.finetune.named_models import build_shape
+
+    model, inputs = build_shape(
+        args.model,
+        precision=args.precision,
+        batch_size=args.batch_size,
+        seq_len=args.seq_len,
+        lora_rank=args.lora_rank if args.method == "lora" else None,
+    )
+    plan = optimize(
+        model,
+        inputs,
+        budget_gb=args.budget_gb,
+        optimizer=optimizer_of(args.optimizer),
+        solver=args.solver,
+        time_limit=args.time_limit,
+        costs=args.costs,
+        seed=args.seed,
+        outputs=args.outputs,
+        accumulation_steps=args.accumulation_steps,
+        display=args.display,
+    )
+    if args.output:
+        plan.save(args.output)
+    print(json.dumps(plan.to_json(), default=str) if args.json else plan)
+    return SOLVED

@@ -1,0 +1,1 @@
+"""Games as models of CP-SAT, with variables for each step."""

@@ -1,0 +1,88 @@
+"""The way back from a plan to a model: the step that a model takes, checked against the plan's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from pebble.errors import InvalidArgument, PlanMismatch
+from pebble.graph import Graph
+from pebble.measure.step import Step, trace
+from pebble.plan.differences import first_difference
+from pebble.record import DEFAULT_LOSS, StepRecord
+from pebble.tracing.recorded_inputs import inputs_from_json
+
+Loss = Callable[[Any], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a caller hands to a plan: each None where the plan's own is meant."""
+
+    model: nn.Module | None
+    inputs: Any
+    loss: Loss | None
+
+
+def matching_step(graph: Graph, record: StepRecord, known: Step | None, given: Given) -> Step:
+    """The step of a model as a plan was made for; traced anew unless it is the known one.
+
+    Parameters
+    ----------
+    graph : Graph
+        The plan's.
+    record : StepRecord
+        What the plan was made from.
+    known : Step or None
+        The step that the plan was made for in this process.
+    given : Given
+
+    Raises
+    ------
+    InvalidArgument
+        If the plan was made with a loss function that is not at hand, or without one.
+    PlanMismatch
+        If the model computes another graph; names the first difference.
+    """
+    loss = _loss(record, known, given.loss)
+    mine = known is not None and (given.model is None or given.model is known.model)
+    if known is not None and mine and not known.captured.fake and known.options.loss is loss:
+        return known if given.inputs is None else known.with_inputs(given.inputs)
+    model, inputs = given.model, given.inputs
+    if model is None:
+        assert known is not None
+        model = known.model
+    if inputs is None:
+        inputs = inputs_from_json(record.inputs, model)
+    step = trace(model, inputs, record.options(loss=loss, costs=graph.arrays.cost.tolist()))
+    difference = first_difference(graph, step.graph)
+    if difference is not None:
+        raise PlanMismatch(
+            f"This plan was made for {record.model}, not for this {type(model).__name__}: "
+            f"{difference}. Make a new plan with pebble.optimize."
+        )
+    return step
+
+
+def _loss(record: StepRecord, known: Step | None, given: Loss | None) -> Loss | None:
+    """The loss function of the step: the one given, or the one that the plan was made with."""
+    name = record.loss
+    if name == DEFAULT_LOSS:
+        if given is not None:
+            raise InvalidArgument(
+                "This plan was made without loss=, so it differentiates the model's own loss or "
+                "first output; leave loss= out, or make a plan with it."
+            )
+        return None
+    mine = None if known is None else known.options.loss
+    if given is None and mine is None:
+        again = f"loss={name}" if name.isidentifier() else "that function as loss="
+        raise InvalidArgument(
+            f"This plan was made with the loss function {name!r}, which a file cannot hold; pass "
+            f"{again} again."
+        )
+    return mine if given is None else given

@@ -1,0 +1,128 @@
+"""The search for a schedule within a budget: asked before it starts, timed as a whole.
+
+`optimize`, the advice on batches and recipes and the back end of torch.compile all look for
+schedules through here.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pebble.budget import Footprint, LeastKnown, least_known_peak
+from pebble.deadline import Deadline
+from pebble.formatting import gigabytes
+from pebble.options import SearchOptions
+from pebble.problem import Problem
+from pebble.progress import display_progress
+from pebble.schedule import Schedule
+from pebble.solver import Answer, Result, Solver, capabilities, solve
+
+logger = logging.getLogger("pebble")
+
+QUICK_SOLVERS = ("keep_all", "greedy", "sqrt")
+"""Those that say at once whether something fits."""
+_FIRST_SHARE = 0.6
+"""Of the time, for the solver where nothing is known to fit: the rest is for what is tried next."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A budget for the whole step, how a schedule within it is looked for, and until when."""
+
+    budget_bytes: int
+    options: SearchOptions
+    deadline: Deadline
+
+    def find(self, step: Footprint, start: Schedule | None = None) -> Result | None:
+        """The best schedule found within the budget; None if none was found.
+
+        Parameters
+        ----------
+        start : Schedule, optional
+            A known schedule: given to a solver that can begin with it, and kept if the solver
+            finds none cheaper.
+        """
+        if not step.resident.admits(self.budget_bytes):
+            return None
+        problem = step.problem(self.budget_bytes)
+        known = self._known(problem, start)
+        result = self._solve(problem, start, 1.0 if known is not None else _FIRST_SHARE)
+        result = best_of(result, start)
+        if result.schedule is None and known is not None and known.schedule is not None:
+            return self._instead(problem, known.schedule, known.solver)
+        return None if result.schedule is None else result
+
+    def least(self, step: Footprint) -> LeastKnown:
+        """The least peak known for a step, looked for in the time that is left."""
+        return least_known_peak(step, time_limit=self.deadline.share(), seed=self.options.seed)
+
+    def adopt(self, step: Footprint, least: LeastKnown) -> Result | None:
+        """The schedule of least peak as the result, where it fits the budget."""
+        if least.peak_bytes > self.budget_bytes:
+            return None
+        return self._instead(step.problem(self.budget_bytes), least.schedule, "minpeak")
+
+    def _known(self, problem: Problem, start: Schedule | None) -> Result | None:
+        """A schedule that is known to fit before the solver is called."""
+        if start is not None:
+            given = solve(problem, given_schedule(start))
+            if given.schedule is not None:
+                return given
+        for name in QUICK_SOLVERS:
+            result = solve(problem, name, time_limit=self.deadline.share())
+            if result.schedule is not None:
+                return result
+        return None
+
+    def _solve(self, problem: Problem, start: Schedule | None, fraction: float) -> Result:
+        options = {
+            **self.options.solver_options,
+            **starting_options(self.options.solver, start),
+        }
+        with display_progress(self.options.display) as report:
+            return solve(
+                problem,
+                self.options.solver,
+                time_limit=self.deadline.share(fraction),
+                seed=self.options.seed,
+                report=report,
+                **options,
+            )
+
+    def _instead(self, problem: Problem, schedule: Schedule, finder: str) -> Result:
+        """A known schedule where the solver has found none; whoever found it is named."""
+        logger.warning(
+            "Solver %r found no plan within %s; this plan is that of %r. Try solver='auto' or a "
+            "longer time_limit.",
+            self.options.solver,
+            gigabytes(self.budget_bytes),
+            finder,
+        )
+        return replace(solve(problem, given_schedule(schedule)), solver=finder)
+
+
+def starting_options(solver: str | Solver, start: Schedule | None) -> dict[str, Any]:
+    """The option that hands a known schedule to a solver, if it has one."""
+    takes = start is not None and capabilities(solver).start
+    return {"start": start} if takes else {}
+
+
+def best_of(result: Result, start: Schedule | None) -> Result:
+    """The result, or `start` in its place where that fits the budget at a lower cost."""
+    if start is None:
+        return result
+    known = solve(result.problem, given_schedule(start))
+    if known.trace is None or (result.trace and result.trace.cost <= known.trace.cost):
+        return result
+    return replace(known, solver=result.solver, runtime=result.runtime, seed=result.seed)
+
+
+def given_schedule(schedule: Schedule) -> Solver:
+    """A solver that answers with this schedule."""
+
+    def given(problem: Problem) -> Answer:
+        return Answer(schedule)
+
+    return given

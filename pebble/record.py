@@ -1,0 +1,95 @@
+"""What a step was made from: the record that a plan keeps, in memory and in its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from pebble.options import StepOptions
+
+DEFAULT_LOSS = "default"
+"""The model's own loss, its scalar output, or the sum of its first output."""
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a training step was made from.
+
+    Attributes
+    ----------
+    model : str
+        Its class.
+    device : str
+    threads : int
+    torch_version : str
+    inputs : object
+        Plain data: shapes, dtypes and what is no tensor.
+    costs : str
+        "given" if they were numbers.
+    optimizer : str or None
+    loss : str
+        Name of the loss function, or "default".
+    outputs : "all" or "loss"
+    chunks : int
+    accumulation_steps : int
+    """
+
+    model: str = "a graph"
+    device: str = "cpu"
+    threads: int = 1
+    torch_version: str = ""
+    inputs: Any = field(default=None, repr=False)
+    costs: str = "auto"
+    optimizer: str | None = None
+    loss: str = DEFAULT_LOSS
+    outputs: str = "all"
+    chunks: int = 0
+    accumulation_steps: int = 1
+
+    def made_with(self, options: StepOptions) -> StepRecord:
+        """The same step made with other options."""
+        return replace(
+            self,
+            costs=options.costs if isinstance(options.costs, str) else "given",
+            optimizer=options.optimizer_name,
+            loss=options.loss_name or DEFAULT_LOSS,
+            outputs=options.outputs,
+            chunks=options.chunks,
+            accumulation_steps=options.accumulation_steps,
+        )
+
+    def options(
+        self, *, loss: Callable[[Any], Any] | None, costs: str | Sequence[int]
+    ) -> StepOptions:
+        """The options to make this step again; what a file cannot hold is passed."""
+        return StepOptions(
+            optimizer=self.optimizer,
+            loss=loss,
+            costs=costs,
+            outputs=self.outputs,
+            chunks=self.chunks,
+            accumulation_steps=self.accumulation_steps,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StepRecord:
+        """The record of a plan file; what an older file does not say has its default.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a field has a type that it cannot have.
+        """
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        for name in ("threads", "chunks", "accumulation_steps"):
+            if name in known:
+                known[name] = int(known[name])
+        for name in ("model", "device", "torch_version", "costs", "loss", "outputs"):
+            if name in known:
+                known[name] = str(known[name])
+        return cls(**known)
