@@ -31,8 +31,10 @@ from pebble.solver import Answer, Result, Status, register, solve, solver_names
 if TYPE_CHECKING:
     from pebble.finetune.card_fit import Fit, fit
     from pebble.finetune.estimates import Estimate, estimate
+    from pebble.finetune.micro_batch_splits import loss_weights, micro_batches
     from pebble.finetune.recipes import Recipe, Recommendation
     from pebble.finetune.recommendations import recommend
+    from pebble.measure.weights import weight_arithmetic
 
 __all__ = [
     "Answer",
@@ -66,7 +68,9 @@ __all__ = [
     "estimate",
     "fit",
     "load_plan",
+    "loss_weights",
     "max_batch_size",
+    "micro_batches",
     "optimize",
     "recommend",
     "register",
@@ -74,6 +78,7 @@ __all__ = [
     "solve",
     "solver_names",
     "sweep",
+    "weight_arithmetic",
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -86,7 +91,10 @@ _LATE = {
     "Recommendation": "finetune.recipes",
     "estimate": "finetune.estimates",
     "fit": "finetune.card_fit",
+    "loss_weights": "finetune.micro_batch_splits",
+    "micro_batches": "finetune.micro_batch_splits",
     "recommend": "finetune.recommendations",
+    "weight_arithmetic": "measure.weights",
 }
 
 

@@ -18,8 +18,8 @@ from pebble.options import StepOptions
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.tracing import Captured
-from pebble.tracing.captured_step import capture_step, transformed
 from pebble.tracing.inputs import make_inputs
+from pebble.tracing.step_form import StepForm
 
 
 @dataclass(frozen=True)
@@ -155,14 +155,15 @@ def estimate(
     if captured is None:
         found = make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
         with under_autocast(found.tensors(), autocast):
-            captured = capture_step(model, found, replace(asked, accumulation_steps=1))
+            form = StepForm.asked(replace(asked, accumulation_steps=1))
+            captured = form.capture(model, found.args, found.kwargs)
     storage = Storage(implementation, state_dtype, master_weights, gradient_dtype, quantize, ddp)
     # A plan's capture adds up from the second micro-batch on; gradients that are converted as
     # they are made are added to those of the other dtype.
     added_up = captured.accumulates or asked.accumulates or gradient_dtype is not None
     kept = kept_by(captured, model, optimizer, storage, added_up=added_up)
     if added_up:
-        captured = transformed(captured, replace(asked, accumulation_steps=2))
+        captured = StepForm(accumulates=True).transform(captured)
     workspaces = measure_workspaces(captured)
     graph = captured.graph.with_measures(workspaces=workspaces.bytes)
     trace = simulate(graph, schedule or Schedule.keep_all(graph))

@@ -18,8 +18,8 @@ from pebble.measure.dtypes import under_autocast
 from pebble.measure.step import Step, trace
 from pebble.options import StepOptions
 from pebble.tracing import Captured
-from pebble.tracing.captured_step import capture_step
 from pebble.tracing.inputs import Inputs, make_inputs
+from pebble.tracing.step_form import StepForm
 from pebble.tracing.torch_private import pytree
 
 Change = Callable[[Step], Step]
@@ -96,7 +96,7 @@ class Batches:
         if self.fake or batch in self._exact:
             return self.sketch(batch).captured
         inputs = self.inputs(batch)
-        return capture_step(self.model, inputs, self.options)
+        return StepForm.asked(self.options).capture(self.model, inputs.args, inputs.kwargs)
 
     def _sharing(self, **changes: Any) -> Batches:
         if self.fake:

@@ -15,7 +15,7 @@ from pebble.measure.costs import DEVICES
 from pebble.measure.memory import StepMemory, step_memory
 from pebble.measure.step import Step
 from pebble.measure.weights import dequantised_bytes, stored_bytes
-from pebble.tracing.captured_step import transformed
+from pebble.tracing.step_form import StepForm
 
 _NO_DEVICE = "cpu"
 PCIE = 12.0
@@ -83,7 +83,7 @@ def with_accumulation(step: Step, accumulation_steps: int) -> Step:
     if accumulation_steps < 2 or step.captured.accumulates:
         return step
     step_then = step.asked(accumulation_steps=accumulation_steps)
-    captured = transformed(step.captured, replace(step_then.options, chunks=0))
+    captured = StepForm(accumulates=True).transform(step.captured)
     a = step.graph.arrays
     there = {"accumulated gradients": memory_of(step, None).gradients}
     return replace(

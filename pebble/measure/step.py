@@ -18,9 +18,9 @@ from pebble.measure.workspaces import measure_workspaces
 from pebble.options import StepOptions
 from pebble.record import StepRecord
 from pebble.tracing import Captured
-from pebble.tracing.captured_step import capture_step, transformed
 from pebble.tracing.inputs import Inputs, make_inputs
 from pebble.tracing.recorded_inputs import inputs_to_json
+from pebble.tracing.step_form import StepForm
 from pebble.tracing.torch_private.storages import storage_bytes
 
 
@@ -68,7 +68,7 @@ class Step:
         return self.whole or self
 
     def asked(self, **changes: Any) -> Step:
-        """This step with other options recorded; what they change is the caller's to change."""
+        """The same step with other options recorded; what they change is the caller's to change."""
         options = replace(self.options, **changes)
         return replace(self, options=options, record=self.record.made_with(options))
 
@@ -84,7 +84,7 @@ class Step:
         """
         whole = self.one_piece
         options = replace(whole.options, chunks=chunks)
-        captured = transformed(whole.captured, options)
+        captured = StepForm.asked(options).transform(whole.captured)
         step = _measured(whole.model, whole.inputs, captured, options, whole.record)
         return replace(step, whole=whole)
 
@@ -149,7 +149,7 @@ def trace(model: Any, inputs: Any, options: StepOptions) -> Step:
             "torch.fx.GraphModule or a torch.export.ExportedProgram."
         )
     found = make_inputs(model, inputs, batch_size=options.batch_size, seq_len=options.seq_len)
-    captured = capture_step(model, found, options)
+    captured = StepForm.asked(options).capture(model, found.args, found.kwargs)
     record = StepRecord(
         model=type(model).__name__,
         device=captured.device,

@@ -39,6 +39,15 @@ def infeasible_budget(
     return InfeasibleBudget(text, budget_bytes=budget_bytes, least_bytes=least.peak_bytes)
 
 
+def fits_no_longer(peak_bytes: int, budget_bytes: int) -> InfeasibleBudget:
+    """The error for a plan made without temporaries that does not fit with them."""
+    return InfeasibleBudget(
+        f"With the temporaries of this machine's kernels the plan needs {peak_bytes:,} bytes, "
+        f"above its budget of {budget_bytes:,} bytes. Call pebble.optimize with the real model.",
+        budget_bytes=budget_bytes,
+    )
+
+
 def _made_of(step: Footprint, least: LeastKnown) -> str:
     trace = simulate(step.graph, least.schedule)
     kinds = step.kinds_at_peak(trace)

@@ -46,16 +46,18 @@ def matching_step(graph: Graph, record: StepRecord, known: Step | None, given: G
     InvalidArgument
         If the plan was made with a loss function that is not at hand, or without one.
     PlanMismatch
-        If the model computes another graph; names the first difference.
+        If the model computes another graph, and names the first difference; or if there is none.
     """
+    if known is None and given.model is None:
+        raise PlanMismatch("This plan was loaded from a file; pass the model to validate it on.")
     loss = _loss(record, known, given.loss)
     mine = known is not None and (given.model is None or given.model is known.model)
     if known is not None and mine and not known.captured.fake and known.options.loss is loss:
         return known if given.inputs is None else known.with_inputs(given.inputs)
     model, inputs = given.model, given.inputs
-    if model is None:
-        assert known is not None
+    if model is None and known is not None:
         model = known.model
+    assert model is not None
     if inputs is None:
         inputs = inputs_from_json(record.inputs, model)
     step = trace(model, inputs, record.options(loss=loss, costs=graph.arrays.cost.tolist()))

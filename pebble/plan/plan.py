@@ -9,14 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pebble.budget import Footprint, Resident, Unplanned, saved_bytes
-from pebble.errors import (
-    InfeasibleBudget,
-    PebbleError,
-    PlanFormatError,
-    PlanMismatch,
-)
+from pebble.errors import PebbleError, PlanFormatError
 from pebble.graph import Graph
 from pebble.plan.figures import PlanFigures
+from pebble.plan.infeasible import fits_no_longer
 from pebble.plan.plan_file import file_header, read_plan_file, write_plan_file
 from pebble.plan.report import plan_html, plan_text
 from pebble.problem import Problem
@@ -226,10 +222,6 @@ class Plan:
         """
         from pebble.runtime.validation import RUNNABLE_OPTIMIZERS, ValidationOptions, validate
 
-        if model is None and self.step is None:
-            raise PlanMismatch(
-                "This plan was loaded from a file; pass the model to validate it on."
-            )
         step = self.step_of(model, inputs, loss)
         plan, optimizer = self.on(step), self.record.optimizer
         if optimizer not in RUNNABLE_OPTIMIZERS:
@@ -259,7 +251,7 @@ class Plan:
         return matching_step(self.problem.graph, self.record, self.step, given)
 
     def on(self, step: Step) -> Plan:
-        """This plan with the workspaces of a step measured on this machine.
+        """The plan with the workspaces of a step measured on this machine.
 
         Raises
         ------
@@ -277,13 +269,7 @@ class Plan:
             step=step,
         )
         if plan.workspace_measured and plan.peak_bytes > plan.budget_bytes:
-            raise InfeasibleBudget(
-                f"With the temporaries of this machine's kernels the plan needs "
-                f"{plan.peak_bytes:,} bytes, above its budget of {plan.budget_bytes:,} bytes. "
-                "Call pebble.optimize with the real model.",
-                budget_bytes=plan.budget_bytes,
-                least_bytes=None,
-            )
+            raise fits_no_longer(plan.peak_bytes, plan.budget_bytes)
         return plan
 
     # -- for people and files ----------------------------------------------------------------

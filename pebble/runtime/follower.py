@@ -12,12 +12,10 @@ import torch
 from torch import nn
 
 from pebble.errors import PlanMismatch
-from pebble.options import StepOptions
 from pebble.runtime.guards import Guards
 from pebble.runtime.planned_step import PlannedStep
 from pebble.schedule import Schedule
-from pebble.tracing.captured_step import capture_step
-from pebble.tracing.inputs import Inputs
+from pebble.tracing.step_form import StepForm
 
 # Where a planned module keeps its follower, and a forward that its model has as an attribute.
 OWN = "_pebble_follower"
@@ -36,13 +34,13 @@ class Follower:
         guards: Guards,
         schedule: Schedule,
         fingerprint: str,
-        options: StepOptions,
+        form: StepForm,
         on_mismatch: str,
     ) -> None:
         self.guards = guards
         self.schedule = schedule
         self.fingerprint = fingerprint
-        self.options = options
+        self.form = form
         self.on_mismatch = on_mismatch
         self.step: PlannedStep | None = None
 
@@ -71,7 +69,7 @@ class Follower:
     def _trace(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> PlannedStep:
-        captured = capture_step(unplanned(module), Inputs(args, kwargs), self.options)
+        captured = self.form.capture(unplanned(module), args, dict(kwargs))
         if captured.graph.fingerprint != self.fingerprint:
             raise PlanMismatch(
                 f"This {type(module).__name__} was saved with a plan, but computes another graph "

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument
-from pebble.options import StepOptions
 from pebble.runtime.follower import FORWARD, OWN, Follower, run_eagerly, unplanned
 from pebble.runtime.guards import Guards
 from pebble.runtime.planned_step import PlannedStep
 from pebble.schedule import Schedule
 from pebble.tracing.captured import Captured
+from pebble.tracing.step_form import StepForm
 
 MISMATCH = ("error", "eager")
 
@@ -56,20 +56,10 @@ def build(
     if on_mismatch == "error":
         guards.model.check_hooks(model)
     follower = Follower(
-        guards, schedule, captured.graph.fingerprint, _options_of(captured), on_mismatch
+        guards, schedule, captured.graph.fingerprint, StepForm.of(captured), on_mismatch
     )
     follower.step = PlannedStep(captured, schedule)
     return _wrap(model, follower)
-
-
-def _options_of(captured: Captured) -> StepOptions:
-    """What to ask for to capture such a step again."""
-    return StepOptions(
-        loss=captured.loss,
-        outputs="loss" if captured.loss_only else "all",
-        chunks=captured.chunks,
-        accumulation_steps=2 if captured.accumulates else 1,  # how many does not change the graph
-    )
 
 
 class PlannedModule(nn.Module):
