@@ -201,7 +201,7 @@ def test_the_model_is_afterwards_what_it_was() -> None:
     first.grad = None
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.slow), "adamw"])
 def test_the_optimizer_s_state_and_step_are_part_of_the_peak(optimizer: str) -> None:
     model, inputs, captured, problem = step_of("wide_norm")
     schedule = Schedule.keep_all(captured.graph)
