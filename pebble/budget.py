@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from pebble.arguments import positive_number
 from pebble.errors import InvalidArgument
@@ -196,8 +197,8 @@ def least_known_peak(
     begin = Schedule.keep_all(graph) if start is None else start
     top = Problem(graph, simulate(graph, begin).peak, Objective.PEAK)
     enough = max(resident.optimizer_step_peak - resident.total, 0)  # lower is of no use
-    options = {} if start is None else {"start": start}
-    result = solve(top, "minpeak", time_limit=time_limit, seed=seed, target=enough, **options)
+    begin_with: dict[str, Any] = {} if start is None else {"start": start}
+    result = solve(top, "minpeak", time_limit=time_limit, seed=seed, target=enough, **begin_with)
     schedule = result.schedule or begin
     return LeastKnown(step.peak(schedule), schedule)
 

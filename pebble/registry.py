@@ -58,9 +58,9 @@ def register(
     ``report`` : callable
         Called with a `Progress` whenever its incumbent or its bound improve.
     ``start`` : Schedule or iterable of Schedule
-        Known schedules, within the budget or not; the answer is no worse than the best of them.
+        Known schedules to begin from, within the budget or not.
     ``threads`` : int
-        Cores to use; the schedule does not depend on it wherever time does not cut it short.
+        Cores to use.
     ``halt`` : Halt
         It returns soon after ``halt.called`` is true.
 

@@ -32,7 +32,7 @@ def cpsat(
     report: Callable[[Progress], None] | None = None,
     order: str = "auto",
     copies: int = 2,
-    workers: int = 1,
+    threads: int = 1,
     start: Schedule | Iterable[Schedule] = (),
 ) -> Answer:
     """The cheapest schedule with few executions of each op, as intervals under a cumulative limit.
@@ -47,7 +47,7 @@ def cpsat(
         "auto" is free up to `FREE_OPS` ops.
     copies : int
         Most executions of an op; the bound speaks of this class only.
-    workers : int
+    threads : int
         Threads; one repeats itself.
     start : Schedule or iterable of Schedule
         Schedules to begin from, besides that of `greedy`.
@@ -69,7 +69,7 @@ def cpsat(
     if best.schedule is not None:
         model.hint(best.schedule)
     left = max(time_limit - best.seconds, 0.05)
-    found, bound, impossible = model.solve(left, seed, workers, best)
+    found, bound, impossible = model.solve(left, seed, threads, best)
     if found is not None:
         best.offer(found)
     if impossible and not best.fits:

@@ -25,7 +25,7 @@ def ilp(
     seed: int = 0,
     report: Callable[[Progress], None] | None = None,
     engine: str = "cpsat",
-    workers: int = 1,
+    threads: int = 1,
     start: Schedule | Iterable[Schedule] = (),
     halt: Halt | None = None,
 ) -> Answer:
@@ -43,7 +43,7 @@ def ilp(
     engine : {"cpsat", "highs"}
         CP-SAT works in integers and gives bounds. HiGHS works in floating point: its schedules
         are replayed like all others, but it proves nothing here.
-    workers : int
+    threads : int
         Threads of CP-SAT; one repeats itself.
     start : Schedule or iterable of Schedule
         Schedules to begin from; those in the class and within the budget count.
@@ -58,7 +58,7 @@ def ilp(
     """
     if engine not in ENGINES:
         raise InvalidArgument(f"There is no engine {engine!r}; choose one of {', '.join(ENGINES)}.")
-    search = CostLadder(problem, time_limit, seed, report, engine, workers, halt or Halt())
+    search = CostLadder(problem, time_limit, seed, report, engine, threads, halt or Halt())
     search.begin(schedules_of(start))
     if problem.objective is Objective.PEAK:
         return search.least_peak()

@@ -36,6 +36,7 @@ FRONT_DOORS = frozenset(
         "pebble.plotting",
         "pebble.report",
         "pebble.shapes",
+        "pebble.solvers.once",
         "pebble.step",
     }
 )

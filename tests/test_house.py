@@ -115,6 +115,21 @@ def test_the_root_names_the_solvers_once() -> None:
     assert_none(named)
 
 
+def test_strategies_import_no_strategies() -> None:
+    """What two solvers share is a part, in a folder; the registry is the way to another solver."""
+    top = {
+        name
+        for name, module in modules().items()
+        if module.package == "pebble.solvers" and not module.is_package
+    }
+    found = [
+        at(module, made)
+        for module, made in all_imports()
+        if made.target in top and module.room == "solvers" and not module.is_package
+    ]
+    assert_none(found)
+
+
 # -- what only some folders may import -----------------------------------------------------------
 
 

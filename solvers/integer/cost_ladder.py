@@ -34,7 +34,7 @@ class CostLadder:
     seed : int
     report : callable, optional
     engine : {"cpsat", "highs"}
-    workers : int
+    threads : int
         Threads of CP-SAT.
     halt : Halt
     """
@@ -46,11 +46,11 @@ class CostLadder:
         seed: int,
         report: Callable[[Progress], None] | None,
         engine: str,
-        workers: int,
+        threads: int,
         halt: Halt,
     ) -> None:
         self.problem, self.report, self.seed = problem, report, seed
-        self.engine, self.workers, self.halt = engine, workers, halt
+        self.engine, self.threads, self.halt = engine, threads, halt
         self.deadline = time.perf_counter() + time_limit
         self.best = Incumbent(problem, "ilp", report)
         self.own = False  # whether the best schedule is the program's
@@ -210,7 +210,7 @@ class CostLadder:
 
         hint = None if self.best.schedule is None else model.hint(stages_of(self.best.schedule))
         return run_cpsat(
-            model.rows, objective, Effort(seconds, self.seed, self.workers), hint=hint,
+            model.rows, objective, Effort(seconds, self.seed, self.threads), hint=hint,
             on_solution=on_solution, on_bound=on_bound if objective else None,
             halt=self.halt,
         )  # fmt: skip

@@ -22,7 +22,7 @@ class Effort:
     ----------
     time_limit : float
         Seconds.
-    seed, workers : int
+    seed, threads : int
         One worker repeats itself where the time limit does not cut it short.
     work : float, optional
         Limit in CP-SAT's deterministic seconds, which no clock measures.
@@ -32,7 +32,7 @@ class Effort:
 
     time_limit: float
     seed: int = 0
-    workers: int = 1
+    threads: int = 1
     work: float | None = None
     relax: bool = False
 
@@ -113,7 +113,7 @@ def _configured(effort: Effort) -> Any:
 
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = max(effort.time_limit, 0.01)
-    solver.parameters.num_workers = effort.workers
+    solver.parameters.num_workers = effort.threads
     if effort.work is not None:
         solver.parameters.max_deterministic_time = effort.work
     solver.parameters.random_seed = effort.seed

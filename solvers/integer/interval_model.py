@@ -132,7 +132,7 @@ class IntervalModel:
                 self.cp.add_hint(present, c < seen[i])
 
     def solve(
-        self, seconds: float, seed: int, workers: int, best: Incumbent
+        self, seconds: float, seed: int, threads: int, best: Incumbent
     ) -> tuple[Schedule | None, int, bool]:
         """(best schedule found, bound on the objective, proved that there is none)."""
         from ortools.sat.python import cp_model
@@ -146,7 +146,7 @@ class IntervalModel:
         solver = cp_model.CpSolver()
         solver.parameters.max_time_in_seconds = seconds
         solver.parameters.random_seed = seed
-        solver.parameters.num_workers = workers
+        solver.parameters.num_workers = threads
         status = solver.solve(self.cp, Listener())
         if status == cp_model.INFEASIBLE:
             return None, 0, True

@@ -86,7 +86,7 @@ class _Visit:
     def __init__(self, problem: Problem, entry: Registration, seconds: float, seed: int) -> None:
         self.problem, self.entry, self.seconds, self.seed = problem, entry, seconds, seed
         self.found: Schedule | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.complaint = ""
 
     def run(self, options: dict[str, object]) -> None:
@@ -117,5 +117,5 @@ class _Visit:
                 seed=self.seed,
                 **options,  # type: ignore[arg-type]
             ).schedule
-        except Exception as error:  # whatever a stranger's code raises
+        except BaseException as error:  # whatever a stranger's code raises, SystemExit, too
             self.error = error

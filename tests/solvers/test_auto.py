@@ -42,6 +42,7 @@ def test_a_deep_transformer_with_ops_that_run_once_has_a_plan_in_seconds() -> No
     assert overhead(graph, 0.5, time_limit=5) < 0.07
 
 
+@pytest.mark.slow
 def test_it_is_no_worse_than_the_solvers_it_calls() -> None:
     graph = layered_graph(120, 1)
     problem = Problem(graph, int(0.85 * keep_peak(graph)))
@@ -78,6 +79,7 @@ def test_small_graphs_are_proved_and_end_early() -> None:
     assert result.status is Status.OPTIMAL or result.objective == graph.total_cost
 
 
+@pytest.mark.slow
 def test_a_plan_for_a_smaller_budget_is_a_candidate_for_a_larger_one() -> None:
     graph = layered_graph(60, 3)
     peak, known, last = keep_peak(graph), [], None

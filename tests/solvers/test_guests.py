@@ -97,6 +97,7 @@ def test_what_a_guest_claims_without_a_schedule_is_not_believed(
     assert result.status is not Status.INFEASIBLE
 
 
+@pytest.mark.slow
 def test_a_guest_that_does_not_come_back_is_left_behind(
     problem: Problem, guest: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +122,7 @@ def test_a_guest_that_does_not_come_back_is_left_behind(
     assert told.is_set()
 
 
+@pytest.mark.slow
 def test_a_guest_may_ask_the_portfolio_itself(problem: Problem, guest: Register) -> None:
     calls: list[int] = []
 
