@@ -226,21 +226,16 @@ class Plan:
         plan, optimizer = self.on(step), self.record.optimizer
         if optimizer not in RUNNABLE_OPTIMIZERS:
             plan = replace(plan, resident=step.resident.without_optimizer())
+        options = ValidationOptions(
+            predicted_peak_bytes=plan.peak_bytes,
+            budget_bytes=plan.budget_bytes,
+            unplanned_cost=plan.unplanned.cost,
+            optimizer=optimizer if optimizer in RUNNABLE_OPTIMIZERS else None,
+            seed=seed,
+            repeats=repeats,
+        )
         return validate(
-            step.model,
-            step.captured,
-            plan.problem,
-            plan.schedule,
-            step.inputs.args,
-            step.inputs.kwargs,
-            options=ValidationOptions(
-                predicted_peak_bytes=plan.peak_bytes,
-                budget_bytes=plan.budget_bytes,
-                unplanned_cost=plan.unplanned.cost,
-                optimizer=optimizer if optimizer in RUNNABLE_OPTIMIZERS else None,
-                seed=seed,
-                repeats=repeats,
-            ),
+            step.model, step.captured, plan.problem, plan.schedule, step.inputs, options
         )
 
     def step_of(

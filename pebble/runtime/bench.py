@@ -15,9 +15,11 @@ from torch import nn
 
 from pebble.measure.allocator import AllocatorTrace, trace_memory
 from pebble.tracing.captured import Captured
+from pebble.tracing.inputs import Inputs
 from pebble.tracing.output_templates import take_apart
-from pebble.tracing.torch_private.pytree import tree_leaves
 from pebble.tracing.torch_private.storages import storage_bytes
+
+_CACHE = "kwargs['use_cache']"
 
 
 @dataclass(frozen=True)
@@ -37,28 +39,20 @@ class Bench:
     model : nn.Module
     captured : Captured
         Of this model on inputs of these shapes.
-    args, kwargs
-        Inputs of the model.
+    inputs : Inputs
+        Of the model.
     seed : int
         Of the random state before each run.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        captured: Captured,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        seed: int,
-    ) -> None:
+    def __init__(self, model: nn.Module, captured: Captured, inputs: Inputs, seed: int) -> None:
         self.model = model
         self.captured = captured
         self.seed = seed
-        if "kwargs['use_cache']" in captured.state.constants:  # eager, too, runs without a cache
-            kwargs = {"use_cache": captured.state.constants["kwargs['use_cache']"]} | kwargs
-        self.args, self.kwargs = args, kwargs
-        leaves = tree_leaves((args, kwargs))
-        self.inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        self.args, self.kwargs = inputs.args, dict(inputs.kwargs)
+        if _CACHE in captured.state.constants:  # eager, too, runs without a cache
+            self.kwargs.setdefault("use_cache", captured.state.constants[_CACHE])
+        self.inputs = inputs.tensors()
         self.held = [*model.parameters(), *model.buffers()]
         self.differentiated = [
             t for t in (*model.parameters(), *self.inputs) if t.requires_grad and t.is_leaf

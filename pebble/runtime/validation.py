@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from pebble.runtime.step_modules import StepModules, compare
 from pebble.runtime.validation_report import Validation
 from pebble.schedule import Schedule
 from pebble.tracing.captured import Captured
+from pebble.tracing.inputs import Inputs
 
 RUNNABLE_OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=1e-3),
@@ -63,9 +63,7 @@ def validate(
     captured: Captured,
     problem: Problem,
     schedule: Schedule,
-    args: tuple[Any, ...] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    *,
+    inputs: Inputs,
     options: ValidationOptions = _DEFAULTS,
 ) -> Validation:
     """Run one training step eagerly, captured with everything kept, and planned; compare.
@@ -79,7 +77,8 @@ def validate(
     problem : Problem
         Its graph carries measured costs and workspaces.
     schedule : Schedule
-    args, kwargs : inputs of the model
+    inputs : Inputs
+        Of the model.
     options : ValidationOptions
 
     Raises
@@ -89,7 +88,7 @@ def validate(
     """
     _check(captured, options.optimizer)
     steps = StepModules.of(model, captured, schedule)
-    bench = Bench(model, captured, args, dict(kwargs or {}), options.seed)
+    bench = Bench(model, captured, inputs, options.seed)
     with bench.restored():
         agreement = compare(bench, steps)
         seconds = bench.times((model, steps.kept, steps.planned), options.repeats)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pebble.errors import InvalidArgument
 from pebble.graph import Graph
 from pebble.tracing.captured import Captured
 
@@ -26,18 +25,3 @@ def accumulated(captured: Captured) -> Captured:
     ]
     loose = Graph(graph.ops, values, name=graph.name, boundary=graph.boundary)
     return replace(captured, graph=loose, accumulates=True)
-
-
-def check_accumulation(steps: int) -> int:
-    """The number of micro-batches a step.
-
-    Raises
-    ------
-    InvalidArgument
-        Unless it is a positive integer.
-    """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise InvalidArgument(
-            f"accumulation_steps is {steps!r}; pass the number of micro-batches of a step, from 1."
-        )
-    return steps

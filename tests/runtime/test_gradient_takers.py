@@ -57,7 +57,9 @@ def step_over(module: nn.Module, parts: Any) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("planned", ["not", "kept", "chunked"])
+@pytest.mark.parametrize(
+    "planned", ["not", "kept", pytest.param("chunked", marks=pytest.mark.slow)]
+)
 def test_micro_batches_sum_to_the_full_batch(padded: bool, planned: str) -> None:
     model, full = llama(), batch(padded)
     expected = step_over(model, [(full, 1.0)])
@@ -77,6 +79,7 @@ def test_micro_batches_sum_to_the_full_batch(padded: bool, planned: str) -> None
         assert difference(plain, expected) > 1e-2, "the weights are what makes it exact"
 
 
+@pytest.mark.slow
 def test_the_count_can_also_come_as_an_input() -> None:
     """transformers' own way: the loss is a sum over this number of tokens of the full batch."""
     model, full = llama(), batch(True)
@@ -112,7 +115,7 @@ def schedules(graph: pebble.Graph) -> Iterator[Schedule]:
         yield found
 
 
-@pytest.mark.parametrize("name", ["tower", "llama"])
+@pytest.mark.parametrize("name", ["tower", pytest.param("llama", marks=pytest.mark.slow)])
 def test_a_later_micro_batch_takes_what_is_predicted(name: str) -> None:
     model: nn.Module = Tower() if name == "tower" else llama(512)
     x = torch.randn(8, 96)
@@ -139,6 +142,7 @@ def test_a_later_micro_batch_takes_what_is_predicted(name: str) -> None:
             assert later[0] < once
 
 
+@pytest.mark.slow
 def test_the_plan_counts_the_gradients_so_far() -> None:
     model, inputs = llama(), next(micro_batches(batch(False), STEPS))
     size = sum(p.numel() * 4 for p in model.parameters())
@@ -155,6 +159,7 @@ def test_the_plan_counts_the_gradients_so_far() -> None:
     assert report.resident_bytes == many.resident.total
 
 
+@pytest.mark.slow
 def test_a_plan_for_several_micro_batches_travels(tmp_path: Any) -> None:
     model, inputs = llama(), next(micro_batches(batch(False), STEPS))
     plan = pebble.optimize(

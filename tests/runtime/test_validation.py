@@ -22,6 +22,7 @@ from pebble.runtime.validation_report import Validation
 from pebble.schedule import Schedule
 from pebble.solver import solve
 from pebble.tracing import Captured, capture
+from pebble.tracing.inputs import Inputs
 from tests.runtime.schedules import everything_again, random_repeats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -130,7 +131,7 @@ def test_the_predicted_peak_is_measured_to_the_byte_and_bits_are_equal(
 ) -> None:
     model, inputs, captured, problem = step_of(name)
     order = SCHEDULES[schedule](problem.graph)
-    found = validate(model, captured, problem, order, (), inputs, options=once())
+    found = validate(model, captured, problem, order, Inputs((), inputs), options=once())
     assert found.measured_peak_bytes == found.predicted_peak_bytes
     assert found.gradients_equal
     assert found.loss_equal
@@ -155,7 +156,7 @@ def test_a_solver_s_schedule_measures_within_its_budget() -> None:
     result = solve(Problem(problem.graph, budget), "greedy")
     assert result.schedule is not None
     assert result.schedule != Schedule.keep_all(problem.graph)
-    found = validate(model, captured, problem, result.schedule, (), inputs, options=once())
+    found = validate(model, captured, problem, result.schedule, Inputs((), inputs), options=once())
     assert found.measured_peak_bytes - found.resident_bytes <= budget
     assert found.unplanned_peak_bytes - found.resident_bytes == peak
     assert found.ok
@@ -169,14 +170,13 @@ def test_an_unequal_or_oversized_step_is_not_ok() -> None:
         captured,
         problem,
         schedule,
-        (),
-        inputs,
+        Inputs((), inputs),
         options=once(budget_bytes=1000),
     )
     assert not tight.within_budget
     assert not tight.ok
     unmeasured = Problem(captured.graph, 10**12)  # a graph that knows no workspace
-    short = validate(model, captured, unmeasured, schedule, (), inputs, options=once())
+    short = validate(model, captured, unmeasured, schedule, Inputs((), inputs), options=once())
     assert short.predicted_peak_bytes < short.measured_peak_bytes
     assert not short.ok
     assert "NO" in str(short)
@@ -190,7 +190,7 @@ def test_the_model_is_afterwards_what_it_was() -> None:
     before, grad = copy.deepcopy(model.state_dict()), first.grad
     state = torch.get_rng_state()
     validate(
-        model, captured, problem, everything_again(problem.graph), (), inputs,
+        model, captured, problem, everything_again(problem.graph), Inputs((), inputs),
         options=once(optimizer="adamw", seed=3),
     )  # fmt: skip
     assert first.grad is grad
@@ -201,18 +201,17 @@ def test_the_model_is_afterwards_what_it_was() -> None:
     first.grad = None
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.slow), "adamw"])
 def test_the_optimizer_s_state_and_step_are_part_of_the_peak(optimizer: str) -> None:
     model, inputs, captured, problem = step_of("wide_norm")
     schedule = Schedule.keep_all(captured.graph)
-    plain = validate(model, captured, problem, schedule, (), inputs, options=once())
+    plain = validate(model, captured, problem, schedule, Inputs((), inputs), options=once())
     found = validate(
         model,
         captured,
         problem,
         schedule,
-        (),
-        inputs,
+        Inputs((), inputs),
         options=once(optimizer=optimizer),
     )
     parameters = sum(p.nbytes for p in model.parameters())
@@ -225,8 +224,7 @@ def test_the_optimizer_s_state_and_step_are_part_of_the_peak(optimizer: str) -> 
             captured,
             problem,
             schedule,
-            (),
-            inputs,
+            Inputs((), inputs),
             options=once(optimizer="sadam"),
         )
 

@@ -242,6 +242,7 @@ def test_auto_splits_below_the_floor_and_says_so(unlimited: pebble.Plan) -> None
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_chunked_plan_travels_in_a_file(tmp_path: Any) -> None:
     model = Language()
     plan = pebble.optimize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import pebble
@@ -27,6 +28,7 @@ def hooks(model: torch.nn.Module) -> int:
     return sum(len(module._forward_hooks) for module in model.modules())
 
 
+@pytest.mark.slow
 def test_a_model_that_records_hidden_states_is_planned_and_left_as_it_was() -> None:
     model, inputs = segformer()
     keys = {name: set(vars(module)) for name, module in model.named_modules()}

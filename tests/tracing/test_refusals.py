@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,28 @@ def test_a_buffer_that_is_replaced_is_refused() -> None:
     with pytest.raises(CaptureError, match="copy_"):
         capture(model, (X,))
     assert model.norm.running_mean is before
+
+
+def test_a_refusal_does_not_depend_on_what_other_threads_do_to_warnings() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        self.norm.running_mean = self.norm.running_mean * 0.5
+        return self.first(x)
+
+    done = threading.Event()
+
+    def other() -> None:
+        while not done.wait(0.001):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        with pytest.raises(CaptureError, match="copy_"):
+            capture(Function(forward, norm=nn.BatchNorm1d(8)), (X,))
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_python_state_that_a_plan_does_not_change_is_told(caplog: Any) -> None:

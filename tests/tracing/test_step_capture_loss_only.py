@@ -99,6 +99,7 @@ def test_the_loss_may_run_in_chunks_too(model: Language) -> None:
     assert plan.apply(copy.deepcopy(model))(TOKENS)["hidden"] == [None]
 
 
+@pytest.mark.slow
 def test_more_samples_fit(model: Language) -> None:
     sizes = {
         outputs: pebble.max_batch_size(
@@ -121,7 +122,7 @@ def test_a_budget_too_small_says_so(model: Language) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"outputs": "logits"}, "outputs is 'logits'; pass 'all', or 'loss'"),
+        ({"outputs": "logits"}, "outputs is 'logits'; choose one of 'all', 'loss'"),
         (
             {"outputs": "loss", "loss": lambda output: output["loss"]},
             "a loss function needs the model's outputs. Pass one of the two",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import fx, nn
@@ -53,8 +55,7 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 
     # It overwrites the graph it made with the model's own where the model is itself a graph.
     root = _Held(model) if isinstance(model, fx.GraphModule) else model
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with _told_warnings() as told:
         try:
             module = dynamo_graph_capture_for_export(root)(*args, **kwargs)
         except AssertionError as error:
@@ -64,8 +65,8 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
                 f"The forward of {type(model).__name__} computes nothing with these inputs. Pass "
                 "the inputs that it trains on, and return a tensor."
             ) from error
-    told = [str(w.message) for w in caught if "side effects" in str(w.message)]
-    places = [place for text in told for place in re.findall(r"\"([^\"]+)\"", text)]
+    effects = [text for text in told if "side effects" in text]
+    places = [place for text in effects for place in re.findall(r"\"([^\"]+)\"", text)]
     call = (*args, *kwargs.values())
     codegen = module.graph._codegen  # holds the bytecode that flattens inputs, rebuilds outputs
     tensors = tuple(codegen.process_inputs(*call))
@@ -78,6 +79,31 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 
     mode, symbol = module.meta["fake_mode"], _first_symbol(module.graph)
     return ForwardTrace(module, tensors, examples, rebuild, mode, tuple(places), symbol)
+
+
+@contextlib.contextmanager
+def _told_warnings() -> Iterator[list[str]]:
+    """What dynamo warns of meanwhile."""
+    # Python's filters are those of all threads: one that leaves `catch_warnings` (numba compiles in
+    # a thread) would take ours away. So dynamo's module that warns is given an ear of our own.
+    from torch._dynamo import output_graph
+
+    told: list[str] = []
+    with mock.patch.object(output_graph, "warnings", _Ear(told)):
+        yield told
+
+
+class _Ear:
+    """The module `warnings`, but what is warned of goes into a list."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    def warn(self, message: Any, *_: Any, **__: Any) -> None:
+        self.told.append(str(message))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(warnings, name)
 
 
 def _first_symbol(graph: fx.Graph) -> str | None:
