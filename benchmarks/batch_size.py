@@ -238,7 +238,9 @@ def run(name: str, limit: float) -> dict[str, Any]:
 def loss_in_one_piece(model: nn.Module, make: Maker, options: dict[str, Any]) -> dict[str, Any]:
     """The largest batch with nothing in chunks, beside what the largest working set allows."""
     sizes = pebble.max_batch_size(model, make, outputs="loss", chunked_loss=False, **options)
-    fits, next_ = leanest_peaks(model, make, sizes, options["optimizer"], options["time_limit"] / 10)
+    fits, next_ = leanest_peaks(
+        model, make, sizes, options["optimizer"], options["time_limit"] / 10
+    )
     row = {"most": sizes.most, "limit": sizes.limit, "measured": fits, "next_measured": next_}
     ok = fits <= options["budget_bytes"] < next_ and sizes.most >= (1 - AIM_BOUND) * sizes.limit
     return {f"one_piece_{key}": value for key, value in {**row, "ok": ok}.items()}

@@ -54,28 +54,16 @@ def capture_joint(
     slots = _slots(primals, gradients, static)
     slots += [Slot(SlotKind.CONSTANT, str(n.target), n) for n in constants]
     outputs = _outputs(joint, handed, primals, {n.meta.get("desc") for n in tangents})
-    kept = {o.node for o in outputs if o.kind is not OutputKind.BUFFER_UPDATE}
-    updated = {o.name for o in outputs if o.kind is OutputKind.BUFFER_UPDATE}
-    signature = StepSignature(
-        inputs=tuple(slot.node for slot in slots),
-        tangents=tuple(tangents),
-        handed=tuple(handed),
-        kept=frozenset(kept),
-        gradients=tuple(n for n in gradients if n is not None),
-        overwritten=frozenset(s.node for s in slots if s.name in updated),
-    )
-    parts = build_graph(joint, signature, name="compiled")
+    by_primal = dict(zip(primals, gradients))
+    roots = tuple(Slot(SlotKind.TANGENT, n.name, n) for n in tangents)
+    built = build_graph(joint, StepSignature.of(slots, roots, outputs, by_primal), name="compiled")
     return Captured(
+        **vars(built),
         joint=joint,
-        graph=parts.graph,
-        op_nodes=parts.op_nodes,
-        value_of=parts.value_of,
-        views=parts.views,
-        value_source=parts.value_source,
         slots=tuple(slots),
         outputs=tuple(outputs),
-        gradients=dict(zip(primals, gradients)),
-        tangents=tuple(Slot(SlotKind.TANGENT, n.name, n) for n in tangents),
+        gradients=by_primal,
+        tangents=roots,
         template=None,
         state=State({}, (), {}),
         loss=None,

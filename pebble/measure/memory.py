@@ -11,20 +11,20 @@ from torch import nn
 
 from pebble.budget import Resident
 from pebble.measure.optimizers import OptimizerMemory, Weight, optimizer_memory
+from pebble.tracing.signature import HELD, Slot, SlotKind
 from pebble.tracing.torch_private.storages import storage_id
 
 if TYPE_CHECKING:
     from torch import fx
 
-    from pebble.tracing import Captured, Slot
+    from pebble.tracing import Captured
 
 _KINDS = {
-    "parameter": "parameters",
-    "buffer": "buffers",
-    "input": "inputs",
-    "constant": "constants",
+    SlotKind.PARAMETER: "parameters",
+    SlotKind.BUFFER: "buffers",
+    SlotKind.INPUT: "inputs",
+    SlotKind.CONSTANT: "constants",
 }
-_HELD = ("differentiable", "plain")
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ def step_memory(
     seen: set[int] = set()
     for slot in captured.slots:
         value = captured.value_of[slot.node]
-        if slot.kind.value in _KINDS and value not in seen:
+        if slot.kind in _KINDS and value not in seen:
             seen.add(value)
-            kinds[_KINDS[slot.kind.value]] += captured.graph.values[value].size
+            kinds[_KINDS[slot.kind]] += captured.graph.values[value].size
     if captured.input_bytes is not None:
         kinds["inputs"] = captured.input_bytes
     for kind, size in ({} if model is None else _idle(captured, model)).items():
@@ -107,7 +107,7 @@ def step_memory(
     return StepMemory(
         kinds={kind: size for kind, size in kinds.items() if size or kind == "parameters"},
         gradients=_internal(captured, captured.gradients.values()),
-        outputs=_internal(captured, (o.node for o in captured.outputs if o.kind.value in _HELD)),
+        outputs=_internal(captured, (o.node for o in captured.outputs if o.kind in HELD)),
         optimizer=memory,
         overhead=context_overhead(captured.device),
     )
@@ -118,7 +118,7 @@ def trainable(captured: Captured) -> list[Slot]:
     return [
         slot
         for slot in captured.slots
-        if slot.kind.value == "parameter" and captured.gradients.get(slot.node) is not None
+        if slot.kind is SlotKind.PARAMETER and captured.gradients.get(slot.node) is not None
     ]
 
 

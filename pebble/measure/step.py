@@ -133,7 +133,7 @@ def trace_step(model: Any, inputs: Any = None, **options: Any) -> Step:
     >>> import torch
     >>> step = trace_step(torch.nn.Linear(4, 2), torch.ones(3, 4), optimizer="sgd")
     >>> step.record.optimizer, len(step.graph.ops)
-    ('sgd', 5)
+    ('sgd', 4)
     """
     return trace(model, inputs, StepOptions.of(**options))
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 
 from pebble.measure.allocator import memory_events, memory_profile, trace_memory
 from pebble.measure.sampling import Call, Sampler, distinct_calls, quiet_state
-
-if TYPE_CHECKING:
-    from pebble.tracing import Captured
+from pebble.tracing import Captured
+from pebble.tracing.signature import HELD, OutputKind
 
 logger = logging.getLogger("pebble")
 
 DEFAULT_LIMIT_BYTES = 8 * 2**30
-_RETURNED = ("differentiable", "plain")
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 _MARK = "pebble::op"
 _cache: dict[tuple[Any, ...], int] = {}
@@ -190,8 +188,8 @@ def _loss_workspace(captured: Captured, limit_bytes: int) -> int | None:
 
     0 where the loss is inside the graph, None where it cannot be run.
     """
-    held = [output for output in captured.outputs if output.kind.value in _RETURNED]
-    roots = [i for i, output in enumerate(held) if output.kind.value == "differentiable"]
+    held = [output for output in captured.outputs if output.kind in HELD]
+    roots = [i for i, output in enumerate(held) if output.kind is OutputKind.DIFFERENTIABLE]
     likes = [output.node.meta["val"] for output in held]
     if captured.loss is None and all(likes[i].dim() == 0 for i in roots):
         return 0

@@ -119,7 +119,9 @@ def test_tied_weights_and_a_loss_inside() -> None:
         ({}, InvalidArgument, r'options=\{"budget_gb": 15\}'),
         ({"budget_gb": -1}, InvalidArgument, "positive"),
         ({"budget_gb": 1, "solver": "sovler"}, UnknownSolver, "sovler"),
-        ({"budget_bytes": 20_000, "solver": "greedy"}, InfeasibleBudget, "larger budget"),
+        ({"budget_bytes": 20_000, "solver": "greedy"}, InfeasibleBudget, "below the least budget"),
+        ({"budget_gb": 1, "outputs": "loss"}, InvalidArgument, "no option 'outputs'"),
+        ({"budget_gb": 1, "time_limit": 0}, InvalidArgument, "time limit is 0"),
     ],
 )
 def test_errors_say_what_to_do(options: dict[str, Any], cause: type[Exception], text: str) -> None:
@@ -147,6 +149,24 @@ def test_the_optimizer_s_state_counts() -> None:
         train(
             compiled(deep(), budget_bytes=3 * parameters, solver="greedy", optimizer="adamw"), x, 1
         )
+
+
+def test_it_asks_whether_the_optimizer_s_step_fits_before_it_solves() -> None:
+    asked: list[Any] = []
+
+    def spy(problem: Any) -> Any:
+        from pebble.schedule import Schedule
+        from pebble.solver import Answer
+
+        asked.append(problem)
+        return Answer(Schedule.keep_all(problem.graph))
+
+    parameters = sum(p.nbytes for p in deep().parameters())
+    options = {"budget_bytes": 3 * parameters, "solver": spy, "optimizer": "adamw"}
+    with pytest.raises(BackendCompilerFailed, match="in the optimizer's step") as caught:
+        train(compiled(deep(), **options), torch.randn(4, 64), 1)
+    assert isinstance(caught.value.inner_exception, InfeasibleBudget)
+    assert asked == []
 
 
 def test_it_plans_the_graph_that_capture_plans() -> None:
