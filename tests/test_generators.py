@@ -78,7 +78,9 @@ def test_senseless_sizes_are_refused() -> None:
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f != "tree"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [s if s == 0 else pytest.param(s, marks=pytest.mark.slow) for s in range(3)]
+)
 def test_cost_never_rises_with_the_budget_over_20_budgets(family: str, seed: int) -> None:
     graph = generators.FAMILIES[family](seed=seed)
     peak = simulate(graph, Schedule.keep_all(graph)).peak
@@ -94,7 +96,9 @@ def test_cost_never_rises_with_the_budget_over_20_budgets(family: str, seed: int
         assert found[-1] == graph.total_cost
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(
+    "seed", [s if s == 0 else pytest.param(s, marks=pytest.mark.slow) for s in range(10)]
+)
 def test_cost_of_the_portfolio_never_rises_with_the_budget_over_20_budgets(seed: int) -> None:
     makes = (generators.chain, generators.layered, generators.unet)
     graph = makes[seed % 3](4 + seed // 3, seed=seed)

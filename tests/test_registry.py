@@ -55,7 +55,7 @@ def test_capabilities_come_from_the_signature() -> None:
     assert capabilities(lambda problem, **options: None).anything
     assert {name for name in solver_names() if capabilities(name).halt} == {"ilp"}
     assert {name for name in solver_names() if capabilities(name).threads} == {
-        "anneal", "auto", "minpeak",
+        "anneal", "auto", "cpsat", "ilp", "minpeak",
     }  # fmt: skip
     assert {name for name in solver_names() if capabilities(name).start} == {
         "anneal", "auto", "cpsat", "ilp", "lns", "minpeak",

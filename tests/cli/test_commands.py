@@ -146,6 +146,7 @@ def test_percentages_round_down() -> None:
         parse_budget("0", 10)
 
 
+@pytest.mark.slow
 def test_fit_prints_checklist_verdicts_and_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

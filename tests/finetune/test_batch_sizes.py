@@ -38,7 +38,9 @@ def small(name: str, folder: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [n if n == "vit-base" else pytest.param(n, marks=pytest.mark.slow) for n in SMALL]
+)
 def test_one_trace_serves_every_batch_size(name: str, tmp_path: Path) -> None:
     length = None if name == "vit-base" else 24
     model, _ = build_shape(small(name, tmp_path), seq_len=length)
@@ -80,6 +82,7 @@ def found() -> tuple[nn.Module, pebble.BatchSizes]:
     return model, sizes
 
 
+@pytest.mark.slow
 def test_the_planned_batch_fits_when_run(found: tuple[nn.Module, pebble.BatchSizes]) -> None:
     _, sizes = found
     assert sizes.plan is not None
@@ -90,6 +93,7 @@ def test_the_planned_batch_fits_when_run(found: tuple[nn.Module, pebble.BatchSiz
     assert sizes.plan.step.inputs.args[0].shape[0] == sizes.planned
 
 
+@pytest.mark.slow
 def test_without_a_plan_the_batch_fits_and_the_next_does_not(
     found: tuple[nn.Module, pebble.BatchSizes],
 ) -> None:
@@ -102,12 +106,14 @@ def test_without_a_plan_the_batch_fits_and_the_next_does_not(
     assert peaks[0] == sizes.unplanned_peak_bytes <= BUDGET < peaks[1]
 
 
+@pytest.mark.slow
 def test_the_plan_buys_samples_and_says_so(found: tuple[nn.Module, pebble.BatchSizes]) -> None:
     _, sizes = found
     assert 0 < sizes.unplanned < sizes.planned <= sizes.limit
     assert f"buys {sizes.gain} more samples" in str(sizes)
 
 
+@pytest.mark.slow
 def test_an_allowance_of_extra_compute_is_kept() -> None:
     torch.manual_seed(0)
     model = Blocks()

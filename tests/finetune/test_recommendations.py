@@ -107,6 +107,7 @@ def test_the_code_is_python_that_names_the_recipe(advice: Recommendation) -> Non
     assert (f"k % {advice.best.accumulation_steps}" in code) == (advice.best.accumulation_steps > 1)
 
 
+@pytest.mark.slow
 def test_a_budget_for_nothing_names_the_least_change(config: str) -> None:
     def run(budget: int) -> InfeasibleBudget:
         with pytest.raises(InfeasibleBudget) as caught:
@@ -229,6 +230,7 @@ def answer(config: str) -> Fit:
     )
 
 
+@pytest.mark.slow
 def test_the_checklist_adds_up(answer: Fit) -> None:
     best = answer.recommendation.best
     lines = dict(answer.checklist)
@@ -241,6 +243,7 @@ def test_the_checklist_adds_up(answer: Fit) -> None:
     assert best.choice.quantize == "4bit-double"
 
 
+@pytest.mark.slow
 def test_verdicts_and_code(answer: Fit) -> None:
     assert [card for card, _ in answer.verdicts] == list(CARDS.values())
     assert all("fits without a plan" in verdict for _, verdict in answer.verdicts)
@@ -252,6 +255,7 @@ def test_verdicts_and_code(answer: Fit) -> None:
     assert "priced in, not run" in str(answer)
 
 
+@pytest.mark.slow
 def test_a_card_without_bf16_gets_fp16(config: str) -> None:
     found = fit(config, budget_gb=0.02, seq_len=16, effective_batch_size=1, time_limit=2, gpu="t4")
     assert found.recommendation.best.choice.precision == "fp16"

@@ -104,6 +104,7 @@ def wide_norm() -> tuple[nn.Module, dict[str, Any]]:
 
 
 MODELS = {f.__name__: f for f in (gpt2, mlp, resnet, unet, wide_norm)}
+HEAVY = ("unet", "wide_norm")
 _cache: dict[str, tuple[nn.Module, dict[str, Any], Captured, Problem]] = {}
 
 
@@ -125,7 +126,10 @@ SCHEDULES: dict[str, Callable[[Graph], Schedule]] = {
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in MODELS],
+)
 def test_the_predicted_peak_is_measured_to_the_byte_and_bits_are_equal(
     name: str, schedule: str
 ) -> None:
