@@ -16,7 +16,7 @@ from pebble.solvers.edits.borders import choose_borders, crossers
 from pebble.solvers.edits.eviction import EvictingRun
 from pebble.solvers.edits.halves import crossing_bytes
 from pebble.solvers.edits.incumbent import best_of
-from pebble.solvers.edits.minimum_cuts import BoolArray, Choice, MemoryPrice
+from pebble.solvers.edits.minimum_cuts import BoolArray, MemoryPrice, PricedChoice
 from pebble.solvers.edits.recompute_once import RecomputeOnce
 
 WORK = 150_000
@@ -78,7 +78,7 @@ def _priced(problem: Problem, recompute: RecomputeOnce, members: int) -> Iterato
                 yield recompute.schedule(again.tolist())
 
 
-def _between(curve: list[Choice], steps: int) -> Iterator[BoolArray]:
+def _between(curve: list[PricedChoice], steps: int) -> Iterator[BoolArray]:
     """Each choice, and `steps` - 1 mixtures of it with the next.
 
     A mixture pays the higher price in the first part of the forward half: those ops are computed

@@ -17,7 +17,7 @@ from pebble.solvers.bounds.moment_cuts import cost_lower_bound
 from pebble.solvers.edits.borders import choose_borders, crossers
 from pebble.solvers.edits.halves import crossing_bytes
 from pebble.solvers.edits.incumbent import Incumbent
-from pebble.solvers.edits.minimum_cuts import BoolArray, Choice, MemoryPrice
+from pebble.solvers.edits.minimum_cuts import BoolArray, MemoryPrice, PricedChoice
 from pebble.solvers.edits.recompute_once import RecomputeOnce
 from pebble.solvers.edits.repair import Repair
 from pebble.solvers.edits.retention import filled
@@ -119,7 +119,7 @@ class _Bisection:
         """Whether repairs could not gain anything worth much time."""
         return self.best.fits and self.best.cost <= (1 + 2 * CLOSE) * (self.bound or 0)
 
-    def _hopeless(self, choice: Choice) -> bool:
+    def _hopeless(self, choice: PricedChoice) -> bool:
         """Whether what is dearer than this choice is dearer than the best known."""
         total = self.problem.graph.total_cost
         return self.best.fits and total + choice.share * total >= self.best.cost
@@ -190,7 +190,9 @@ class _Bisection:
                 low = middle
         self._mix(low.again, high.again)
 
-    def _any_fit(self, low: Choice, high: Choice, keep: BoolArray) -> tuple[Choice, Choice] | None:
+    def _any_fit(
+        self, low: PricedChoice, high: PricedChoice, keep: BoolArray
+    ) -> tuple[PricedChoice, PricedChoice] | None:
         """The first choice that fits, and its cheaper neighbour, going through prices evenly."""
         gaps = [(low, high)]
         for _ in range(_PROBES):

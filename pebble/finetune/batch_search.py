@@ -31,7 +31,7 @@ _KNOWN = 8  # plans of other batch sizes that a new one begins with
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Largest:
     """The largest batch of a plan, what one more would take, and the plan."""
 
     batch: int
@@ -95,16 +95,16 @@ class BatchSearch:
             leanest=best.leanest,
         )
 
-    def planned(self, max_overhead: float | None, unplanned: int) -> _Found:
+    def planned(self, max_overhead: float | None, unplanned: int) -> _Largest:
         """The largest batch that a plan holds, and why not one more."""
         most, least = self._leanest(unplanned)
         if most == 0:
-            return _Found(0, 0, least, None, None)
+            return _Largest(0, 0, least, None, None)
         batch, overhead = most, None
         if max_overhead is not None:
             batch, overhead = self._within(max_overhead, unplanned, most)
         plan = self._plan(self.batches.exact(batch))
-        return _Found(batch, most, least, overhead, plan, self.fitting)
+        return _Largest(batch, most, least, overhead, plan, self.fitting)
 
     def _split(self, chunked: ChunkedLoss, batch: int) -> BatchSearch | None:
         """The same search with the loss in chunks, as many as twice the batch calls for."""

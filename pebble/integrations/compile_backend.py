@@ -18,7 +18,7 @@ from pebble.integrations.compiled_graph import capture_joint
 from pebble.measure.step import measure
 from pebble.options import SearchOptions, StepOptions
 from pebble.plan.infeasible import infeasible_budget
-from pebble.plan.search import Search
+from pebble.plan.search import PlanSearch
 from pebble.runtime.boxed_code import compile_boxed
 from pebble.runtime.split_graphs import split
 from pebble.tracing.torch_private.compiler_back_end import autograd_back_end, mark_boxed
@@ -138,7 +138,7 @@ def _partition(
     with outside_fake_mode():
         measures = measure(captured, asked.step)
     step = Footprint(measures.graph, measures.resident)
-    search = Search(asked.budget_bytes, asked.search, Deadline(asked.search.time_limit))
+    search = PlanSearch(asked.budget_bytes, asked.search, Deadline(asked.search.time_limit))
     result = search.find(step)
     if result is None:
         least = search.least(step)

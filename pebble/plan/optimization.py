@@ -13,7 +13,7 @@ from pebble.errors import InfeasibleBudget, InvalidArgument
 from pebble.options import TIME_LIMIT, ChunkedLoss, SearchOptions, StepOptions
 from pebble.plan.infeasible import infeasible_budget
 from pebble.plan.plan import Plan
-from pebble.plan.search import Search
+from pebble.plan.search import PlanSearch
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import Result, Solver
@@ -124,7 +124,7 @@ def optimize(
         seq_len=seq_len,
     )
     step = trace(model, inputs, asked)
-    return plan_within(step, Search(budget, search, deadline))
+    return plan_within(step, PlanSearch(budget, search, deadline))
 
 
 def plan_step(
@@ -157,11 +157,11 @@ def plan_step(
     """
     asked = SearchOptions.of(**{"chunked_loss": False} | options)
     return plan_within(
-        step, Search(budget_bytes, asked, deadline or Deadline(asked.time_limit)), start
+        step, PlanSearch(budget_bytes, asked, deadline or Deadline(asked.time_limit)), start
     )
 
 
-def plan_within(step: Step, search: Search, start: Schedule | None = None) -> Plan:
+def plan_within(step: Step, search: PlanSearch, start: Schedule | None = None) -> Plan:
     """The plan that a search finds for a step, its loss in chunks where that is asked for.
 
     Raises
@@ -204,7 +204,7 @@ def _automatically_chunked(step: Step, budget_bytes: int) -> Step | None:
         return None
 
 
-def _plan(step: Step, search: Search, result: Result) -> Plan:
+def _plan(step: Step, search: PlanSearch, result: Result) -> Plan:
     assert result.schedule is not None
     return Plan(
         budget_bytes=search.budget_bytes,

@@ -28,7 +28,7 @@ _FIRST_SHARE = 0.6
 
 
 @dataclass(frozen=True)
-class Search:
+class PlanSearch:
     """A budget for the whole step, how a schedule within it is looked for, and until when."""
 
     budget_bytes: int

@@ -20,8 +20,8 @@ from pebble.tracing.captured import Captured
 from pebble.tracing.row_forms import (
     SAME_ROWS,
     TURNS,
-    Cut,
     Form,
+    RowSlice,
     is_transpose,
     reshaped,
     sliced,
@@ -63,7 +63,7 @@ class Region:
     softmax, loss, loss_backward : fx.Node
     forms : mapping
         Of every wide node that is computed from the projection.
-    cuts : tuple of Cut
+    cuts : tuple of RowSlice
         From the projection's rows to those of the loss.
     exits : mapping
         The ops that make something narrow of the gradient, and what.
@@ -73,7 +73,7 @@ class Region:
     softmax: fx.Node
     loss: fx.Node
     loss_backward: fx.Node
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[RowSlice, ...] = ()
     forms: dict[fx.Node, Form] = field(default_factory=dict)
     exits: dict[fx.Node, Exit] = field(default_factory=dict)
 

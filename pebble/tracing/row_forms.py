@@ -20,7 +20,7 @@ TURNS = frozenset((aten.t.default, aten.permute.default, aten.transpose.int))
 
 
 @dataclass(frozen=True)
-class Cut:
+class RowSlice:
     """A slice of positions, as in ``logits[:, :-1]``: `shape` are the row dimensions before."""
 
     shape: tuple[int, ...]
@@ -38,7 +38,7 @@ class Form:
     ----------
     rows : tuple of int
         The tensor's dimensions but the last, which are the classes.
-    cuts : tuple of Cut
+    cuts : tuple of RowSlice
         What was taken of the projection's rows so far.
     gradient : bool
         Whether it is linear in the gradient of the loss.
@@ -47,7 +47,7 @@ class Form:
     """
 
     rows: tuple[int, ...]
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[RowSlice, ...] = ()
     gradient: bool = False
     turned: bool = False
 
@@ -76,7 +76,7 @@ def sliced(node: fx.Node, form: Form) -> Form | None:
     start, end, step = slice(start, end, step).indices(size)
     if (start, end, step) == (0, size, 1):
         return form
-    cut = Cut(form.rows, dim, start, end, step)
+    cut = RowSlice(form.rows, dim, start, end, step)
     return replace(form, rows=tuple(node.meta["val"].shape[:-1]), cuts=(*form.cuts, cut))
 
 
@@ -91,7 +91,7 @@ def unsliced(node: fx.Node, form: Form) -> Form | None:
     start, end, step = slice(start, end, step).indices(rows[dim])
     if (start, end, step) == (0, rows[dim], 1):
         return form
-    if not form.cuts or form.cuts[-1] != Cut(rows, dim, start, end, step):
+    if not form.cuts or form.cuts[-1] != RowSlice(rows, dim, start, end, step):
         return None
     return replace(form, rows=rows, cuts=form.cuts[:-1])
 

@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from pebble.tracing.call_writer import CallWriter
-from pebble.tracing.row_forms import Cut
+from pebble.tracing.row_forms import RowSlice
 
 aten = torch.ops.aten
 
@@ -17,11 +17,11 @@ class TokenRows:
     Parameters
     ----------
     writer : CallWriter
-    cuts : tuple of Cut
+    cuts : tuple of RowSlice
         From the rows of the matrices to those of the loss.
     """
 
-    def __init__(self, writer: CallWriter, cuts: tuple[Cut, ...]) -> None:
+    def __init__(self, writer: CallWriter, cuts: tuple[RowSlice, ...]) -> None:
         self.writer = writer
         self.cuts = cuts
         self.picked: dict[fx.Node, fx.Node] = {}

@@ -72,7 +72,7 @@ def _path(came: dict[Position, tuple[Position, int]], at: Position) -> tuple[int
 
 
 @dataclass(frozen=True)
-class _Op:
+class _OpMasks:
     inputs: int
     outputs: int
     own: int  # bytes that only this step needs
@@ -87,7 +87,7 @@ class _Moves:
         self.size, self.pinned = a.size.tolist(), _bits(a.pinned.nonzero()[0].tolist())
         internal = _bits((a.producer >= 0).nonzero()[0].tolist())
         self.ops = [
-            _Op(_bits(reads) & internal, _bits(makes), workspace, cost, repeat)
+            _OpMasks(_bits(reads) & internal, _bits(makes), workspace, cost, repeat)
             for reads, makes, workspace, cost, repeat in zip(
                 (a.in_val[x:y].tolist() for x, y in pairwise(a.in_ptr.tolist())),
                 (a.out_val[x:y].tolist() for x, y in pairwise(a.out_ptr.tolist())),

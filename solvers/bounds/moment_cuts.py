@@ -56,7 +56,7 @@ def cost_lower_bound(problem: Problem, moments: int = 4) -> int | None:
     """
     best = 0
     for x in _moments(problem, moments):
-        extra = _Moment(problem, x).bound()
+        extra = _MomentNetwork(problem, x).bound()
         if extra is None:
             return None
         best = max(best, extra)
@@ -73,14 +73,14 @@ def _moments(problem: Problem, count: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _Cut:
+class _PricedCut:
     """What one price of memory chooses: cost computed again, bytes kept."""
 
     again: int
     kept: int
 
 
-class _Moment:
+class _MomentNetwork:
     """The flow network of the moment when one op runs for the first time."""
 
     def __init__(self, problem: Problem, x: int) -> None:
@@ -141,7 +141,7 @@ class _Moment:
                 dear = middle
         return best
 
-    def _cut(self, up: int, down: int) -> tuple[int, _Cut]:
+    def _cut(self, up: int, down: int) -> tuple[int, _PricedCut]:
         """The bound if a byte costs ``up / down``, and what the cut chooses."""
         from ortools.graph.python import max_flow
 
@@ -156,11 +156,11 @@ class _Moment:
         flow = max_flow.SimpleMaxFlow()
         flow.add_arcs_with_capacity(self._tail, self._head, capacities)
         if flow.solve(0, 1) != flow.OPTIMAL:
-            return 0, _Cut(0, 0)
+            return 0, _PricedCut(0, 0)
         again = np.ones(2 + len(self._cost) + len(self._size), np.bool_)
         again[np.array(flow.get_source_side_min_cut(), np.int64)] = False
         ops, values = again[2 : 2 + len(self._cost)], again[2 + len(self._cost) :]
-        cut = _Cut(
+        cut = _PricedCut(
             int(self._cost[ops & ~self._frozen].sum()),
             int(self._size[values & ~ops[self._maker]].sum()),
         )

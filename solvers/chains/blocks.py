@@ -13,7 +13,7 @@ from pebble.referee import Trace, simulate
 from pebble.solvers.chains.weights import Chain
 from pebble.solvers.edits.borders import choose_borders, crossers
 from pebble.solvers.edits.halves import crossing_bytes
-from pebble.solvers.edits.minimum_cuts import Choice, MemoryPrice
+from pebble.solvers.edits.minimum_cuts import MemoryPrice, PricedChoice
 from pebble.solvers.edits.recompute_once import RecomputeOnce
 
 BoolArray = NDArray[np.bool_]
@@ -165,7 +165,7 @@ def _backward_blocks(recompute: RecomputeOnce, block: IntArray, forced: BoolArra
     return np.array(found, np.int64)
 
 
-def _spread(curve: list[Choice], most: int) -> list[BoolArray]:
+def _spread(curve: list[PricedChoice], most: int) -> list[BoolArray]:
     """At most so many different choices, both ends among them, evenly in what they save."""
     saved = np.array([choice.saved for choice in curve], np.float64)
     targets = np.linspace(saved[0], saved[-1], most) if len(curve) > most else saved

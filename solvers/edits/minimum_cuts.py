@@ -17,7 +17,7 @@ _DEAREST = 1000.0
 
 
 @dataclass(frozen=True)
-class Choice:
+class PricedChoice:
     """The ops recomputed at some price, shape (n_ops,), and the shares that this trades."""
 
     again: BoolArray
@@ -73,7 +73,7 @@ class MemoryPrice:
         self._bytes = _shares(held, int(a.size[values].sum()))
         self._rest = len(self._tail) - self._forward - len(values)
 
-    def choose(self, price: float, keep: BoolArray) -> Choice:
+    def choose(self, price: float, keep: BoolArray) -> PricedChoice:
         """The best choice at this price that recomputes none of the ops in `keep`."""
         from ortools.graph.python import max_flow
 
@@ -89,18 +89,20 @@ class MemoryPrice:
         again = np.ones(2 + forward + len(self._bytes), np.bool_)
         again[np.array(flow.get_source_side_min_cut(), np.int64)] = False
         ops, values = again[2 : 2 + forward], again[2 + forward :]
-        return Choice(
+        return PricedChoice(
             np.append(ops & ~frozen, np.zeros(self._n_ops - forward, np.bool_)),
             int(self._costs[ops].sum()),
             int(self._bytes[values & ~ops[self._maker]].sum()),
         )
 
-    def ends(self, keep: BoolArray) -> tuple[Choice, Choice]:
+    def ends(self, keep: BoolArray) -> tuple[PricedChoice, PricedChoice]:
         """The choices for memory that costs nothing and for memory that costs very much."""
         return self.choose(0.0, keep), self.choose(_DEAREST, keep)
 
-    def between(self, low: Choice, high: Choice, keep: BoolArray) -> Choice | None:
-        """A choice that is best at the price where these two are equally good, if there is one."""
+    def between(
+        self, low: PricedChoice, high: PricedChoice, keep: BoolArray
+    ) -> PricedChoice | None:
+        """A choice that is best at the price where these two are equally good, if any is."""
         if low.time >= high.time or low.saved <= high.saved:
             return None
         price = (high.time - low.time) / (low.saved - high.saved)
@@ -108,7 +110,7 @@ class MemoryPrice:
         better = middle.total(price) < low.total(price) * (1 - 1e-9) - 1
         return middle if better else None
 
-    def frontier(self, keep: BoolArray, most: int) -> list[Choice]:
+    def frontier(self, keep: BoolArray, most: int) -> list[PricedChoice]:
         """The choices that are best at some price, from the cheapest in time to the dearest.
 
         They lie on a convex curve of time against bytes. It is searched from its two ends: the

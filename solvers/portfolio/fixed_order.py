@@ -45,7 +45,7 @@ def cheapest_in_order(
     Answer
         With a bound for any order where that one is met, else for the fixed order.
     """
-    search = _Search(problem, deadline, seed, report)
+    search = _FixedOrderSearch(problem, deadline, seed, report)
     for schedule in (Schedule.keep_all(problem.graph), *start):
         search.offer(schedule)
     search.ask("greedy", "chain")
@@ -54,7 +54,7 @@ def cheapest_in_order(
     return replace(answer, message=f"{answer.message} {said}".strip())
 
 
-def _searched(search: _Search, threads: int) -> Answer:
+def _searched(search: _FixedOrderSearch, threads: int) -> Answer:
     """The exact program, with annealing and neighbourhoods beside it where it does not end."""
     problem, deadline = search.problem, search.deadline
     if problem.objective is Objective.PEAK:
@@ -75,7 +75,7 @@ def _searched(search: _Search, threads: int) -> Answer:
     return Answer(best.schedule, max(floor, min(found.lower_bound, best.cost)), FIXED_ORDER)
 
 
-class _Search:
+class _FixedOrderSearch:
     def __init__(
         self,
         problem: Problem,

@@ -17,7 +17,7 @@ from pebble.deadline import QUICK_SECONDS, Deadline
 from pebble.measure.step import Step, trace_step
 from pebble.options import SearchOptions
 from pebble.plan.optimization import plan_step
-from pebble.plan.search import Search
+from pebble.plan.search import PlanSearch
 from pebble.solver import Answer, unregister
 
 
@@ -130,7 +130,7 @@ def test_nothing_is_solved_where_the_optimizer_s_step_alone_is_too_large() -> No
     def never(problem: pebble.Problem) -> Answer:
         raise AssertionError("asked although nothing can fit")
 
-    search = Search(step.footprint.unplanned_peak, SearchOptions(never), Deadline(1.0))
+    search = PlanSearch(step.footprint.unplanned_peak, SearchOptions(never), Deadline(1.0))
     assert search.find(Footprint(step.graph, resident)) is None
     assert search.find(Footprint(step.graph, Resident({"parameters": 10**12}))) is None
 
