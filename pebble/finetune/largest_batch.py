@@ -54,7 +54,8 @@ def max_batch_size(
     seq_len : int, optional
         For inferred inputs of Hugging Face models.
     time_limit : float
-        Seconds for the whole call; each solve gets a share of what is left.
+        Seconds for the whole call: each solve gets a share of what is left, and at least a quick
+        look.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def max_batch_size(
     --------
     >>> import torch, pebble
     >>> net = torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(8)])
-    >>> sizes = pebble.max_batch_size(net, torch.ones(1, 64), budget_gb=0.001, time_limit=5)
+    >>> sizes = pebble.max_batch_size(net, torch.ones(1, 64), budget_gb=0.001, time_limit=1)
     >>> sizes.planned > sizes.unplanned > 0
     True
     """

@@ -171,6 +171,7 @@ def test_display_logs_progress(caplog: pytest.LogCaptureFixture) -> None:
     assert any("incumbent" in r.message and "gap" in r.message for r in caplog.records)
 
 
+@pytest.mark.slow
 def test_a_sweep_never_inverts() -> None:
     model, inputs = made()
     table = pebble.sweep(model, inputs, budgets=4, optimizer=None, time_limit=15)
@@ -256,6 +257,7 @@ def test_a_loaded_plan_asks_for_its_loss_by_name_and_is_the_same_with_it(tmp_pat
     second_squared(plan.apply(Two())(x)).backward()
 
 
+@pytest.mark.slow
 def test_a_loaded_plan_keeps_its_peak_where_the_loss_reads_one_output(tmp_path: Path) -> None:
     x, net = torch.randn(64, 32), nn.Sequential(nn.Linear(32, 64), nn.Tanh())
     plan = pebble.optimize(net, x, budget_gb=1, loss=lambda y: y.exp().mean(), solver="keep_all")
