@@ -17,24 +17,24 @@ from pebble.errors import (
     PlanMismatch,
     UnknownSolver,
 )
-from pebble.finetune.batch_sizes import BatchSizes
-from pebble.finetune.largest_batch import max_batch_size
 from pebble.graph import Graph, Op, Value
-from pebble.plan.optimization import optimize
-from pebble.plan.plan import Plan, load_plan
-from pebble.plan.sweeps import Sweep, sweep
 from pebble.problem import Objective, Problem
 from pebble.referee import Trace, simulate
 from pebble.schedule import Schedule
 from pebble.solver import Answer, Result, Status, register, solve, solver_names
 
 if TYPE_CHECKING:
+    from pebble.finetune.batch_sizes import BatchSizes
     from pebble.finetune.card_fit import Fit, fit
     from pebble.finetune.estimates import Estimate, estimate
+    from pebble.finetune.largest_batch import max_batch_size
     from pebble.finetune.micro_batch_splits import loss_weights, micro_batches
     from pebble.finetune.recipes import Recipe, Recommendation
     from pebble.finetune.recommendations import recommend
     from pebble.measure.weights import weight_arithmetic
+    from pebble.plan.optimization import optimize
+    from pebble.plan.plan import Plan, load_plan
+    from pebble.plan.sweeps import Sweep, sweep
 
 __all__ = [
     "Answer",
@@ -83,22 +83,33 @@ __all__ = [
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
-# Their rooms import torch, which takes longer than everything here together.
+# What most programs need of these is one or two; some of their rooms import torch, which takes
+# longer than everything here together.
 _LATE = {
+    "BatchSizes": "finetune.batch_sizes",
     "Estimate": "finetune.estimates",
     "Fit": "finetune.card_fit",
+    "Plan": "plan.plan",
     "Recipe": "finetune.recipes",
     "Recommendation": "finetune.recipes",
+    "Sweep": "plan.sweeps",
     "estimate": "finetune.estimates",
     "fit": "finetune.card_fit",
+    "load_plan": "plan.plan",
     "loss_weights": "finetune.micro_batch_splits",
+    "max_batch_size": "finetune.largest_batch",
     "micro_batches": "finetune.micro_batch_splits",
+    "optimize": "plan.optimization",
     "recommend": "finetune.recommendations",
+    "sweep": "plan.sweeps",
     "weight_arithmetic": "measure.weights",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plan":  # a package that is loaded when it is looked at
+        return import_module(f"{__name__}.plan")
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    return found
