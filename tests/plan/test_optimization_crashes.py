@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,3 +92,41 @@ def test_a_small_budget_is_refused_whatever_makes_the_logits(function: Any) -> N
         pebble.optimize(
             Loss(function), (torch.randn(4, 8), torch.zeros(4, dtype=torch.long)), budget_bytes=10
         )
+
+
+class Cached(nn.Module):
+    """A model that returns a cache unless it is told not to, as those of Hugging Face do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.config = nn.Linear(8, 8), SimpleNamespace(use_cache=True)
+
+    def forward(self, x: torch.Tensor, use_cache: bool | None = None) -> Any:
+        y = self.mix(x)
+        return (y.sum(), y) if use_cache is not False else (y.sum(),)
+
+
+class Adapter(nn.Module):
+    """Hands on whatever it is called with, as peft's models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = Cached()
+        self.config = self.base.config
+
+    def get_base_model(self) -> nn.Module:
+        return self.base
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.base(*args, **kwargs)
+
+
+@pytest.mark.parametrize("make", [Cached, Adapter])
+def test_a_model_that_captures_without_its_cache_takes_the_inputs_it_was_planned_on(
+    make: Callable[[], nn.Module],
+) -> None:
+    model, x = make(), torch.randn(4, 8)
+    step = planned(model, {"x": x})
+    assert len(step(x=x)) == len(step(x=x, use_cache=False)) == 1
+    with pytest.raises(pebble.PlanMismatch, match="use_cache"):
+        step(x=x, use_cache=True)
