@@ -12,7 +12,7 @@ from torch import nn
 from pebble.budget import Footprint, Resident
 from pebble.graph import Graph
 from pebble.measure.costs import op_costs
-from pebble.measure.memory import step_memory
+from pebble.measure.memory import check_optimizer, step_memory
 from pebble.measure.workspaces import measure_workspaces
 from pebble.options import StepOptions
 from pebble.record import StepRecord
@@ -143,6 +143,7 @@ def trace(model: Any, inputs: Any, options: StepOptions) -> Step:
     if isinstance(model, torch.export.ExportedProgram):
         inputs = make_inputs(model, inputs)
     model = plannable(model)
+    check_optimizer(options.optimizer, model)
     found = make_inputs(model, inputs, batch_size=options.batch_size, seq_len=options.seq_len)
     captured = StepForm.asked(options).capture(model, found.args, found.kwargs)
     record = StepRecord(
