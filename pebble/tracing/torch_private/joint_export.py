@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from pebble.tracing.torch_private.effect_tokens import drop_tokens
+
 
 class EndKind(StrEnum):
     """What an input or output of a joint graph stands for."""
@@ -70,6 +72,7 @@ def trace_joint(
         )
     module = made.graph_module
     module.graph.set_codegen(fx.graph.CodeGen())  # flat arguments, instead of two tuples
+    drop_tokens(module.graph)
     nodes = module.graph.nodes
     inputs = [_input_end(n.meta["desc"]) for n in nodes if n.op == "placeholder"]
     outputs = [_output_end(d) for d in module.graph.output_node().meta["desc"]]
