@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument
+from pebble.tracing.autocast_casts import share_weight_casts
 from pebble.tracing.captured import Captured, Loss, State
 from pebble.tracing.dropout_draws import split_dropout
 from pebble.tracing.fake_metadata import correct_metadata
@@ -123,6 +124,7 @@ def _finish(
     loss: Loss | None,
 ) -> Captured:
     """The Graph of a traced step, and the map between the two."""
+    share_weight_casts(joint, forward)
     split_dropout(joint.graph_module)
     correct_metadata(joint.graph_module)
     step = JointCleanup(forward, joint, output)

@@ -67,6 +67,7 @@ def trace_joint(
     with contextlib.ExitStack() as stack:
         stack.enter_context(fake_mode)
         stack.enter_context(tracing(TracingContext(fake_mode)))
+        stack.enter_context(_backward_outside_autocast())
         made = aot_export_joint_with_descriptors(
             stack, graph, flat, {}, keep_inference_input_mutations=False
         )
@@ -77,6 +78,16 @@ def trace_joint(
     inputs = [_input_end(n.meta["desc"]) for n in nodes if n.op == "placeholder"]
     outputs = [_output_end(d) for d in module.graph.output_node().meta["desc"]]
     return JointTrace(module, tuple(inputs), tuple(outputs))
+
+
+def _backward_outside_autocast() -> contextlib.AbstractContextManager[None]:
+    """Trace the backward as eager runs it; torch's default is under the ambient autocast."""
+    from torch._functorch import config
+
+    if not hasattr(config, "backward_pass_autocast"):
+        return contextlib.nullcontext()
+    patched: contextlib.AbstractContextManager[None] = config.patch(backward_pass_autocast="off")
+    return patched
 
 
 def _input_end(desc: Any) -> tuple[EndKind, int] | None:
