@@ -165,7 +165,10 @@ DAMAGES: dict[str, tuple[Callable[[dict], object], str]] = {
     "missing key": (lambda d: d.pop("schedule"), "schedule is missing"),
     "illegal schedule": (lambda d: d["schedule"].reverse(), "is damaged: Step 0 runs op"),
     "changed graph": (lambda d: d["graph"]["ops"][0].update(kind="aten.evil"), "fingerprint"),
-    "wrong type": (lambda d: d.update(budget_bytes="much"), "budget_bytes is 'much'; input should be"),
+    "wrong type": (
+        lambda d: d.update(budget_bytes="much"),
+        "budget_bytes is 'much'; ",
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from pebble.cli.arguments import NOT_SOLVED, SOLVED, add_solving, optimizer_of
 from pebble.options import LORA_RANK, METHODS, OUTPUTS
 from pebble.plan.optimization import optimize
+from pebble.textfile import check_folder
 
 
 def add_demo(commands: Any) -> None:
@@ -114,6 +115,8 @@ def add_optimize(commands: Any) -> None:
 def _optimize(args: argparse.Namespace) -> int:
     from pebble.finetune.named_models import build_shape
 
+    if args.output:
+        check_folder(args.output, what="The plan")
     model, inputs = build_shape(
         args.model,
         precision=args.precision,
