@@ -159,7 +159,7 @@ def _objects(item: Any) -> Iterator[Mapping[str, Any]]:
         item = ahead.pop()
         if isinstance(item, Mapping):
             yield item
-            ahead += reversed(item.values())
+            ahead += reversed(list(item.values()))
         elif isinstance(item, (list, tuple)):
             ahead += reversed(item)
 
