@@ -156,6 +156,14 @@ def test_a_budget_out_of_all_bounds_is_one_sentence(text: str) -> None:
     assert len(str(error.value)) < 250
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "9" * 30, "9" * 5000, "x"])
+def test_counts_are_counts(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(capsys, "optimize", "gpt2", "--budget-gb", "1", "--batch-size", number)
+    assert stop.value.code == 2
+    assert "argument --batch-size" in capsys.readouterr().err[-200:]
+
+
 def test_paths_that_lead_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "none" / "plan.json"
     for command in (
