@@ -17,6 +17,7 @@ from pebble.runtime.guards import Guards
 from pebble.runtime.planned_step import PlannedStep
 from pebble.schedule import Schedule
 from pebble.tracing.captured import Captured
+from pebble.tracing.plannable import plain
 from pebble.tracing.step_form import StepForm
 
 MISMATCH = ("error", "eager")
@@ -74,6 +75,9 @@ class PlannedModule(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PlannedModule:
         return _wrap(copy.deepcopy(unplanned(self), memo), self.__dict__.get(OWN))
+
+
+plain.register(PlannedModule, unplanned)
 
 
 def _wrap(model: nn.Module, follower: Follower | None) -> PlannedModule:

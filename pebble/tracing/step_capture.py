@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument
+from pebble.tracing.autocast_casts import share_weight_casts
 from pebble.tracing.captured import Captured, Loss, State
 from pebble.tracing.dropout_draws import split_dropout
 from pebble.tracing.fake_metadata import correct_metadata
@@ -18,7 +19,10 @@ from pebble.tracing.forward_graph import ForwardGraph
 from pebble.tracing.graph_builder import build_graph
 from pebble.tracing.hidden_state_recorders import recorders_in_place
 from pebble.tracing.joint_cleanup import JointCleanup
+from pebble.tracing.plannable import plain_parts, plannable
 from pebble.tracing.refusals import attempt, check_side_effects, check_sizes
+from pebble.tracing.returned_arguments import restore_returned_arguments
+from pebble.tracing.shared_memory import check_written_alone, naming_views
 from pebble.tracing.signature import StepSignature, stands_outside
 from pebble.tracing.torch_private.dynamo import trace_forward
 from pebble.tracing.torch_private.joint_export import JointTrace, trace_joint
@@ -61,7 +65,8 @@ def capture(
     CaptureError
         If the forward is not one graph of fixed shapes, or nothing in it can be differentiated.
     InvalidArgument
-        If the model is none, or `loss_only` is asked for with a `loss` that reads the output.
+        If the model is none, wrapped (DDP, FSDP, torch.compile), or `loss_only` is asked for with
+        a `loss` that reads the output.
 
     Notes
     -----
@@ -75,7 +80,7 @@ def capture(
     >>> [slot.name for slot in captured.slots], captured.graph.boundary
     (['weight', 'bias', 'args[0]'], 1)
     """
-    model = _module_of(model)
+    model = plannable(model)
     if loss_only and loss is not None:
         raise InvalidArgument(
             "outputs='loss' keeps what the model itself returns as its loss, and a loss function "
@@ -87,30 +92,21 @@ def capture(
     if _has_idle_cache(model, named):
         named["use_cache"] = False
     inputs = TracedInputs.of(model, tuple(args), named)
-    with quiet_capture(), recorders_in_place(model):
+    with quiet_capture(), plain_parts(model), recorders_in_place(model):
         traced = attempt("forward", model, lambda: trace_forward(model, inputs.args, inputs.kwargs))
         check_sizes(traced, model)
         check_side_effects(traced, model)
+        attempt("forward", model, lambda: restore_returned_arguments(traced.graph_module))
         output = attempt("loss", model, lambda: read_output(traced, loss, loss_only=loss_only))
         forward = ForwardGraph.of(traced, output, model, inputs)
-        joint = attempt(
-            "backward",
-            model,
-            lambda: trace_joint(forward.graph_module, forward.tensors, traced.fake_mode),
-        )
-        captured = _finish(model, inputs, forward, output, joint, loss)
+        with naming_views(model, zip(inputs.paths, inputs.given)):
+            joint = attempt(
+                "backward",
+                model,
+                lambda: trace_joint(forward.graph_module, forward.tensors, traced.fake_mode),
+            )
+            captured = _finish(model, inputs, forward, output, joint, loss)
         return replace(captured, loss_only=loss_only, input_bytes=given)
-
-
-def _module_of(model: Any) -> nn.Module:
-    if isinstance(model, torch.export.ExportedProgram):
-        model = model.module()
-    if not isinstance(model, nn.Module):
-        raise InvalidArgument(
-            f"The model is a {type(model).__name__}; pass a torch.nn.Module, a "
-            "torch.fx.GraphModule or a torch.export.ExportedProgram."
-        )
-    return model
 
 
 def _has_idle_cache(model: nn.Module, kwargs: Mapping[str, Any]) -> bool:
@@ -132,10 +128,12 @@ def _finish(
     loss: Loss | None,
 ) -> Captured:
     """The Graph of a traced step, and the map between the two."""
+    share_weight_casts(joint, forward)
     split_dropout(joint.graph_module)
     correct_metadata(joint.graph_module)
     step = JointCleanup(forward, joint, output)
     step.tidy()
+    check_written_alone(model, zip(inputs.paths, inputs.given), step.outputs)
     built = build_graph(
         step.module,
         StepSignature.of(step.slots, step.tangents, step.outputs, step.gradients),
