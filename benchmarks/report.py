@@ -328,6 +328,22 @@ def netlists(rows: list[dict[str, Any]]) -> str:
     return markdown(header, body)
 
 
+def mutations(data: dict[str, Any]) -> str:
+    """What reading damaged files does."""
+    kinds = sorted({key.partition(":")[0] for key in data["counts"]})
+    rows = [
+        [kind, *(str(data["counts"].get(f"{kind}: {what}", 0)) for what in ("refused", "accepted"))]
+        for kind in kinds
+    ]
+    faults = ", ".join(f"{number} {fault}" for fault, number in data["faults"].items())
+    return (
+        f"`{data['command']}` ({data['date']}): {data['files']} damaged files; {faults}. Slowest "
+        f"{data['slowest_seconds']} s, largest {data['largest_mb']} MB, longest sentence "
+        f"{data['longest_sentence']} characters.\n\n"
+        + markdown(["file", "refused", "accepted"], rows)
+    )
+
+
 SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("zoo", "Predicted and measured, to the byte", zoo),
     ("peers", "Beside peers", peers),
@@ -339,6 +355,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("batch_size", "Largest batches", batch_size),
     ("chunked_loss", "Language models with the loss in chunks", chunked_loss),
     ("games", "Pebble games", games),
+    ("mutations", "Damaged files", mutations),
 ]
 
 

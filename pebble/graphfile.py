@@ -10,7 +10,7 @@ from pebble.errors import GraphError
 from pebble.graph import Graph, Op, Value
 from pebble.ordering import Cycle, topological_order
 from pebble.schema import shortened
-from pebble.textfile import parse_json, read_text
+from pebble.textfile import parse_json, read_text, shown
 from pebble.wiring import LARGEST_TOTAL
 
 
@@ -50,11 +50,11 @@ def _from_json_text(text: str, file: Path) -> Graph:
     try:
         data = parse_json(text)
     except ValueError as error:
-        raise GraphError(f"The graph file {str(file)!r} is damaged JSON: {error}.") from None
+        raise GraphError(f"The graph file {shown(file)} is damaged JSON: {error}.") from None
     try:
         return Graph.from_json(data)
     except GraphError as error:
-        raise GraphError(f"In {str(file)!r}: {error}") from None
+        raise GraphError(f"In {shown(file)}: {error}") from None
 
 
 class _TextReader:
@@ -129,4 +129,4 @@ class _TextReader:
         )
 
     def _damaged(self, line: int, what: str) -> NoReturn:
-        raise GraphError(f"The graph file {str(self.file)!r} is damaged in line {line}: {what}.")
+        raise GraphError(f"The graph file {shown(self.file)} is damaged in line {line}: {what}.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pebble.arrays import GraphArrays
 from pebble.errors import GraphError
 from pebble.ops import Op, Phase, Value
@@ -126,4 +128,5 @@ def _op_from_json(item: Mapping[str, Any]) -> Op:
 def _without_defaults(item: Op | Value) -> dict[str, Any]:
     fields = type(item).__dataclass_fields__
     data = {key: getattr(item, key) for key in fields}
+    data |= {key: int(value) for key, value in data.items() if isinstance(value, np.integer)}
     return {key: value for key, value in data.items() if value != fields[key].default}

@@ -6,13 +6,20 @@ import contextlib
 import json
 import os
 import secrets
+from errno import EISDIR
 from pathlib import Path
 from typing import Any
 
 from pebble.errors import InvalidArgument, PebbleError
+from pebble.schema import shortened
 
 DEEPEST = 200
 """Levels of lists and objects in a file; what pebble writes has some ten."""
+
+
+def shown(path: object) -> str:
+    """A path in a sentence; the middle of a very long one is left out."""
+    return shortened(str(path), 200)
 
 
 def read_text(path: str | os.PathLike[str], *, what: str, error: type[PebbleError]) -> str:
@@ -39,7 +46,7 @@ def read_text(path: str | os.PathLike[str], *, what: str, error: type[PebbleErro
         reason = raised.strerror or type(raised).__name__
     except (ValueError, TypeError) as raised:  # a null byte in the path, or no path at all
         reason = str(raised)
-    raise error(f"{what} {str(path)!r} cannot be read: {reason}.")
+    raise error(f"{what} {shown(path)} cannot be read: {reason}.")
 
 
 def parse_json(text: str) -> Any:
@@ -100,28 +107,35 @@ def write_text(path: str | os.PathLike[str], text: str, *, what: str) -> None:
     InvalidArgument
         If the folder is missing or nothing can be written there; nothing is left behind.
     """
+    check_folder(path, what=what)
     try:
-        target = Path(os.path.realpath(path))
-        if not target.parent.is_dir():
-            raise InvalidArgument(
-                f"{what} cannot be written to {str(path)!r}: there is no folder "
-                f"{str(Path(path).parent)!r}; make it first."
-            )
-        _replace(target, text)
-    except OSError as raised:
-        reason = raised.strerror or type(raised).__name__
-    except (ValueError, TypeError) as raised:
-        if isinstance(raised, InvalidArgument):
-            raise
-        reason = str(raised)
-    else:
-        return
-    raise InvalidArgument(f"{what} cannot be written to {str(path)!r}: {reason}.")
+        _replace(Path(os.path.realpath(path)), text)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InvalidArgument(f"{what} cannot be written to {shown(path)}: {reason}.") from None
+
+
+def check_folder(path: str | os.PathLike[str], *, what: str) -> None:
+    """Refuse to write a file where there is no folder for it; see `write_text`.
+
+    Raises
+    ------
+    InvalidArgument
+    """
+    try:
+        missing = not Path(os.path.realpath(path)).parent.is_dir()
+    except (ValueError, TypeError) as error:  # a null byte in the path, or no path at all
+        raise InvalidArgument(f"{what} cannot be written to {shown(path)}: {error}.") from None
+    if missing:
+        raise InvalidArgument(
+            f"{what} cannot be written to {shown(path)}: there is no folder "
+            f"{shown(Path(path).parent)}; make it first."
+        )
 
 
 def _replace(target: Path, text: str) -> None:
     if target.is_dir():
-        raise IsADirectoryError(None, "it is a folder; name a file in it")
+        raise IsADirectoryError(EISDIR, "it is a folder; name a file in it")
     part = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with part.open("x", encoding="utf-8") as file:

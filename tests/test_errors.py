@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -149,10 +150,14 @@ def test_a_wrong_call_gives_its_sentence(name: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@functools.cache
+def small_plan() -> pebble.Plan:
+    return pebble.optimize(net(), X, budget_gb=1, solver="keep_all")
+
+
 def saved(tmp_path: Path, change: Callable[[dict], object]) -> Path:
-    plan = pebble.optimize(net(), X, budget_gb=1, solver="keep_all")
     path = tmp_path / "plan.json"
-    plan.save(path)
+    small_plan().save(path)
     data = json.loads(path.read_text())
     change(data)
     path.write_text(json.dumps(data))
@@ -167,7 +172,7 @@ DAMAGES: dict[str, tuple[Callable[[dict], object], str]] = {
     "changed graph": (lambda d: d["graph"]["ops"][0].update(kind="aten.evil"), "fingerprint"),
     "wrong type": (
         lambda d: d.update(budget_bytes="much"),
-        "budget_bytes is 'much'; input should be",
+        "budget_bytes is 'much'; ",
     ),
 }
 
@@ -178,6 +183,26 @@ def test_a_damaged_plan_file_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(pebble.PlanFormatError) as error:
         pebble.load_plan(saved(tmp_path, change))
     assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"tensor": [4, 8], "dtype": "float33", "stride": [8, 1], "requires_grad": False},
+        {"tensor": [4, 8], "dtype": "int32", "stride": [8, 1], "requires_grad": True},
+        {"Point": [{"value": 1}]},
+        {"list": 3},
+        [],
+    ],
+)
+def test_recorded_inputs_that_cannot_be_made_again_are_asked_for(
+    tmp_path: Path, damage: object
+) -> None:
+    plan = pebble.load_plan(
+        saved(tmp_path, lambda d: d["origin"]["inputs"]["args"].update(list=[damage]))
+    )
+    with pytest.raises(pebble.PlanFormatError, match="pass inputs= again"):
+        plan.apply(net())
 
 
 def test_a_plan_that_is_no_json_is_refused(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ HEAVY = ("ortools", "matplotlib", "transformers", "peft", "numba")
 COMPILED_FOLDERS = ("kernels", "annealing")
 """Folders that hold compiled code and what prepares its arrays; others import them late."""
 NO_MODULE = ("test_documents", "test_generators", "test_house", "test_house_sizes",
-             "test_import_paths", "test_readme")  # fmt: skip
+             "test_import_paths", "test_mutations", "test_readme")  # fmt: skip
 """Test files about the tree itself, or about what stands outside `pebble/` and `solvers/`."""
 
 
@@ -279,7 +279,7 @@ def test_tests_stand_where_their_modules_stand() -> None:
 def test_importing_pebble_is_light() -> None:
     code = (
         "import sys, pebble; "
-        "print([m for m in ('torch', 'ortools', 'numba', 'matplotlib', 'transformers') "
+        "print([m for m in ('torch', 'ortools', 'numba', 'matplotlib', 'transformers', 'pydantic') "
         "if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,3 +21,17 @@ def add_solving(parser: argparse.ArgumentParser, time_limit: float = TIME_LIMIT)
 def optimizer_of(name: str) -> str | None:
     """An optimizer by its name on the command line."""
     return None if name == "none" else name
+
+
+def count(text: str) -> int:
+    """A number of samples, tokens, devices: from 1 to a million; for argparse.
+
+    Examples
+    --------
+    >>> count("32")
+    32
+    """
+    number = int(text) if len(text) <= 20 else 0
+    if not 1 <= number <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"it is {text[:20]}; it must be from 1 to 1,000,000")
+    return number

@@ -16,11 +16,15 @@ from pebble.errors import InvalidArgument
 from pebble.games.frames import LEGEND, frames
 from pebble.games.literature.families import FAMILIES
 from pebble.games.literature.named_graphs import make_graph
+from pebble.games.literature.sizes import MOST
 from pebble.games.moves import Step
 from pebble.games.naming import GAMES, make_game
 from pebble.games.solving import ENGINES, GameResult, least_cost, least_pebbles, pareto_front
+from pebble.schema import shortened
 
 _SHOWN = 400
+_MOST_VARIABLES = 250_000
+"""Of engine cpsat, one a move and node: about a gigabyte."""
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -65,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> tuple[int, str]:
     """(exit status, text) for parsed arguments."""
-    if args.pebbles is not None and args.pebbles < 1:
-        raise InvalidArgument(f"--pebbles is {args.pebbles}; a game takes at least 1.")
+    _check_number("--pebbles", args.pebbles, 1, MOST["nodes"])
     game, graph = make_game(args.game), make_graph(args.graph)
+    _check_number("--horizon", args.horizon, 0, max(_MOST_VARIABLES // len(graph.ops), 1))
     options: dict[str, Any] = {
         "engine": args.engine,
         "time_limit": args.time_limit,
@@ -84,6 +88,13 @@ def answer(args: argparse.Namespace) -> tuple[int, str]:
         result = least_cost(graph, game, args.pebbles, **options)
     text = json.dumps(data(result)) if args.json else _shown(result)
     return (NOT_SOLVED if result.strategy is None else SOLVED), text
+
+
+def _check_number(name: str, number: int | None, least: int, most: int) -> None:
+    if number is not None and not least <= number <= most:
+        raise InvalidArgument(
+            f"{name} is {shortened(number)}; it must be a number from {least} to {most:,}."
+        )
 
 
 def data(result: GameResult) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import argparse
 import json
 from typing import Any
 
-from pebble.cli.arguments import NOT_SOLVED, SOLVED, add_solving, optimizer_of
+from pebble.cli.arguments import NOT_SOLVED, SOLVED, add_solving, count, optimizer_of
 from pebble.options import LORA_RANK, METHODS, OUTPUTS
 from pebble.plan.optimization import optimize
+from pebble.textfile import check_folder
 
 
 def add_demo(commands: Any) -> None:
@@ -38,16 +39,16 @@ def add_fit(commands: Any) -> None:
     which.add_argument("--config", metavar="FILE", help="a Hugging Face config.json")
     parser.add_argument("--method", default="lora", choices=METHODS)
     parser.add_argument("--budget-gb", type=float, default=15.0, metavar="GB")
-    parser.add_argument("--seq-len", type=int, default=None)
+    parser.add_argument("--seq-len", type=count, default=None)
     parser.add_argument(
-        "--effective-batch-size", "--batch", type=int, default=32, metavar="N",
+        "--effective-batch-size", "--batch", type=count, default=32, metavar="N",
         help="samples before each optimizer step (default: 32)",
     )  # fmt: skip
-    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--devices", type=count, default=1)
     parser.add_argument("--precision", help="fp32, bf16, fp16, bf16-mixed or fp16-mixed")
     parser.add_argument("--optimizer", default="adamw", help="names, or 'none' (default: adamw)")
     parser.add_argument("--quantize", choices=("int8", "4bit", "4bit-double"))
-    parser.add_argument("--lora-rank", type=int, default=LORA_RANK)
+    parser.add_argument("--lora-rank", type=count, default=LORA_RANK)
     parser.add_argument("--gpu", help="whose speed the times are, such as t4, a100, h100")
     parser.add_argument("--time-limit", type=float, default=40.0, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=0)
@@ -89,21 +90,21 @@ def add_optimize(commands: Any) -> None:
         "model", help="a named shape such as llama-7b, or the path of a config.json"
     )
     parser.add_argument("--budget-gb", type=float, required=True, metavar="GB")
-    parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--seq-len", type=int, default=None)
+    parser.add_argument("--batch-size", type=count, default=1)
+    parser.add_argument("--seq-len", type=count, default=None)
     parser.add_argument(
         "--precision", "--dtype", default="bf16", choices=("fp32", "bf16", "fp16"),
         help="of the weights (default: bf16)",
     )  # fmt: skip
     parser.add_argument("--optimizer", default="adamw", help="or 'none' (default: adamw)")
     parser.add_argument("--method", default="full", choices=("full", "lora"))
-    parser.add_argument("--lora-rank", type=int, default=LORA_RANK)
+    parser.add_argument("--lora-rank", type=count, default=LORA_RANK)
     parser.add_argument(
         "--outputs", default="all", choices=OUTPUTS,
         help="loss: the step returns its loss alone, and holds no logits for it",
     )  # fmt: skip
     parser.add_argument(
-        "--accumulation-steps", type=int, default=1, metavar="N", help="micro-batches a step"
+        "--accumulation-steps", type=count, default=1, metavar="N", help="micro-batches a step"
     )
     parser.add_argument("--costs", default="auto", help="flops, roofline:<device> (default: auto)")
     parser.add_argument("--output", metavar="FILE", help="where to write the plan")
@@ -114,6 +115,8 @@ def add_optimize(commands: Any) -> None:
 def _optimize(args: argparse.Namespace) -> int:
     from pebble.finetune.named_models import build_shape
 
+    if args.output:
+        check_folder(args.output, what="The plan")
     model, inputs = build_shape(
         args.model,
         precision=args.precision,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from pebble.arguments import renamed
 from pebble.errors import InvalidArgument
 from pebble.finetune.lora import LORA_TARGETS, add_adapters
 from pebble.measure.dtypes import dtype_of
+from pebble.schema import shortened
+from pebble.textfile import parse_json, read_text, shown
 from pebble.tracing.inputs import Inputs, make_inputs
 from pebble.tracing.torch_private.fake_tensors import FakeTensorMode
 
@@ -138,12 +139,12 @@ def _configuration(name: str) -> tuple[Any, Any]:
     path = Path(name)
     if name.lower() in SHAPES:
         data: dict[str, Any] = dict(SHAPES[name.lower()])
-    elif path.suffix == ".json" and path.is_file():
-        data = json.loads(path.read_text())
+    elif path.suffix == ".json":
+        data = _written_configuration(path)
     else:
         raise InvalidArgument(
-            f"Shape {name!r} is not known; choose one of {', '.join(SHAPES)}, or pass the path of "
-            "a Hugging Face config.json."
+            f"Shape {shown(name)} is not known; choose one of {', '.join(SHAPES)}, or pass the "
+            "path of a Hugging Face config.json."
         )
     try:
         import transformers
@@ -152,15 +153,34 @@ def _configuration(name: str) -> tuple[Any, Any]:
             "Named shapes are built from transformers' model classes; install transformers first."
         ) from error
     kind, found = data.pop("model_type", None), data.pop("architectures", None) or [""]
-    architecture = getattr(transformers, found[0], None)
-    if kind not in transformers.CONFIG_MAPPING or architecture is None:
+    called = str(found[0] if isinstance(found, list) else found)
+    architecture = getattr(transformers, called, None)
+    known = isinstance(kind, str) and kind in transformers.CONFIG_MAPPING
+    if not (known and isinstance(architecture, type) and issubclass(architecture, nn.Module)):
         raise InvalidArgument(
-            f"{name!r} names model_type {kind!r} and architecture {found[0]!r}, which transformers "
-            f"{transformers.__version__} does not have both."
+            f"{shown(name)} names model_type {shortened(kind)} and architecture "
+            f"{shortened(called)}, which transformers {transformers.__version__} does not have "
+            "both."
         )
     if "use_cache" not in data and kind not in ("bert", "vit"):
         data["use_cache"] = False
-    return transformers.CONFIG_MAPPING[kind](**data), architecture
+    try:
+        return transformers.CONFIG_MAPPING[kind](**data), architecture
+    except Exception as error:  # each version of transformers has kinds of its own
+        raise InvalidArgument(
+            f"{shown(name)} is no configuration of a {kind}: {shortened(str(error), 150)}."
+        ) from None
+
+
+def _written_configuration(path: Path) -> dict[str, Any]:
+    text = read_text(path, what="The configuration", error=InvalidArgument)
+    try:
+        data = parse_json(text)
+    except ValueError as error:
+        raise InvalidArgument(f"The configuration {shown(path)} is no JSON: {error}.") from None
+    if not isinstance(data, dict):
+        raise InvalidArgument(f"The configuration {shown(path)} is no JSON object.")
+    return data
 
 
 def _uninitialised(fake: bool) -> Any:

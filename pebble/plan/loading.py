@@ -7,6 +7,7 @@ import os
 from pebble.errors import PebbleError, PlanFormatError
 from pebble.plan.plan import Plan
 from pebble.plan.plan_file import read_plan_file
+from pebble.textfile import shown
 
 
 def load_plan(path: str | os.PathLike[str]) -> Plan:
@@ -26,4 +27,4 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     try:
         return Plan.from_json(data)
     except PebbleError as error:
-        raise PlanFormatError(f"The plan {str(path)!r} is damaged: {error}") from None
+        raise PlanFormatError(f"The plan {shown(path)} is damaged: {error}") from None

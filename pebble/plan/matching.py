@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from pebble.errors import InvalidArgument, PlanMismatch
+from pebble.errors import InvalidArgument, PlanFormatError, PlanMismatch
 from pebble.graph import Graph
 from pebble.measure.step import Step, trace
 from pebble.plan.differences import first_difference
 from pebble.record import DEFAULT_LOSS, StepRecord
+from pebble.schema import shortened
+from pebble.tracing.inputs import Inputs
 from pebble.tracing.recorded_inputs import inputs_from_json
 
 Loss = Callable[[Any], torch.Tensor]
@@ -59,7 +61,7 @@ def matching_step(graph: Graph, record: StepRecord, known: Step | None, given: G
         model = known.model
     assert model is not None
     if inputs is None:
-        inputs = inputs_from_json(record.inputs, model)
+        inputs = _recorded_inputs(record, model)
     step = trace(model, inputs, record.options(loss=loss, costs=graph.arrays.cost.tolist()))
     difference = first_difference(graph, step.graph)
     if difference is not None:
@@ -68,6 +70,19 @@ def matching_step(graph: Graph, record: StepRecord, known: Step | None, given: G
             f"{difference}. Make a new plan with pebble.optimize."
         )
     return step
+
+
+def _recorded_inputs(record: StepRecord, model: nn.Module) -> Inputs:
+    """Inputs as the plan's record has them; what is damaged there is the file's fault."""
+    try:
+        return inputs_from_json(record.inputs, model)
+    except PlanFormatError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise PlanFormatError(
+            f"The inputs that this plan records cannot be made again "
+            f"({type(error).__name__}: {shortened(str(error))}); pass inputs= again."
+        ) from None
 
 
 def _loss(record: StepRecord, known: Step | None, given: Loss | None) -> Loss | None:

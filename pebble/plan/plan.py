@@ -348,7 +348,7 @@ class Plan:
         """
         claims = Claims.of(data)
         graph = Graph.from_json(data["graph"])
-        resident = Resident(dict(data["resident"]), data["optimizer_step_peak"])
+        resident = Resident(dict(data["resident"]), int(data["optimizer_step_peak"]))
         problem = Footprint(graph, resident).problem(claims.budget_bytes)
         schedule = Schedule(tuple(data["schedule"]))
         check_length(graph, schedule)
@@ -363,7 +363,7 @@ class Plan:
             lower_bound=graph.total_cost,
             scope=FREE_ORDER,
             solver=data["solver"],
-            seed=data["seed"],
+            seed=int(data["seed"]),
             runtime=float(data["runtime"]),
             options=dict(data["options"]),
             record=record,

@@ -55,11 +55,11 @@ class Claims:
         check_data(data, PlanForm, what="Its form is wrong", error=PlanFormatError)
         return cls(
             data["fingerprint"],
-            data["budget_bytes"],
-            data["graph_budget"],
+            int(data["budget_bytes"]),
+            int(data["graph_budget"]),
             data["predicted_peak_bytes"],
             data["predicted_cost"],
-            data["lower_bound"],
+            int(data["lower_bound"]),
             Unplanned(**data["unchunked"]) if data.get("unchunked") else None,
         )
 
@@ -159,7 +159,7 @@ def _objects(item: Any) -> Iterator[Mapping[str, Any]]:
         item = ahead.pop()
         if isinstance(item, Mapping):
             yield item
-            ahead += reversed(item.values())
+            ahead += reversed(list(item.values()))
         elif isinstance(item, (list, tuple)):
             ahead += reversed(item)
 

@@ -7,9 +7,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from pebble._version import __version__
 from pebble.errors import PlanFormatError
-from pebble.textfile import parse_json, read_text, write_text
+from pebble.textfile import parse_json, read_text, shown, write_text
 
 FILE_FORMAT = "pebble-plan"
 SCHEMA_VERSION = "1.0"
@@ -32,7 +34,12 @@ def write_plan_file(path: str | os.PathLike[str], data: Mapping[str, Any]) -> No
     InvalidArgument
         If the folder is missing or nothing can be written there.
     """
-    write_text(path, json.dumps(data, indent=1, default=str), what="The plan")
+    write_text(path, json.dumps(data, indent=1, default=_plain), what="The plan")
+
+
+def _plain(item: Any) -> Any:
+    """What JSON has no form for: numpy's numbers as numbers, all else as text."""
+    return item.item() if isinstance(item, np.number) else str(item)
 
 
 def read_plan_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -47,13 +54,13 @@ def read_plan_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         data = parse_json(text)
     except ValueError as error:
-        raise PlanFormatError(f"The plan {str(path)!r} is no JSON: {error}.") from None
+        raise PlanFormatError(f"The plan {shown(path)} is no JSON: {error}.") from None
     if not isinstance(data, dict) or data.get("format") != FILE_FORMAT:
-        raise PlanFormatError(f'{str(path)!r} is no plan: it has no "format": "{FILE_FORMAT}".')
+        raise PlanFormatError(f'{shown(path)} is no plan: it has no "format": "{FILE_FORMAT}".')
     version = str(data.get("schema_version"))
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise PlanFormatError(
-            f"The plan {str(path)!r} has schema version {version[:60]}; this release "
+            f"The plan {shown(path)} has schema version {version[:60]}; this release "
             f"(pebble {__version__}) reads {SCHEMA_VERSION.split('.')[0]}.x. "
             "Read it with the release that wrote it, or make it again."
         )

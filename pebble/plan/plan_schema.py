@@ -8,6 +8,10 @@ from pydantic import BaseModel, Field
 
 from pebble.graph_schema import Amount, Closed, Flag, Text
 from pebble.solver import Status
+from pebble.wiring import LARGEST_TOTAL
+
+Written = Annotated[int, Field(ge=0, le=LARGEST_TOTAL)]
+"""A number of bytes or nanoseconds; files of old hold some of them as text."""
 
 
 class ScopeForm(Closed):
@@ -30,17 +34,17 @@ class PlanForm(BaseModel):
     """What `pebble.plan.Plan.to_json` writes; the graph and the origin have forms of their own."""
 
     fingerprint: Text
-    budget_bytes: Annotated[Amount, Field(ge=1)]
-    graph_budget: Amount
+    budget_bytes: Annotated[Written, Field(ge=1)]
+    graph_budget: Written
     resident: dict[Text, Amount]
-    optimizer_step_peak: Amount
+    optimizer_step_peak: Written
     status: Status
-    lower_bound: Amount
+    lower_bound: Written
     bound_scope: ScopeForm
     predicted_peak_bytes: Amount
     predicted_cost: Amount
     solver: Text
-    seed: Annotated[int, Field(strict=True)]
+    seed: int
     runtime: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
     options: dict[Text, Any]
     unchunked: UnplannedForm | None = None

@@ -146,6 +146,39 @@ def test_percentages_round_down() -> None:
         parse_budget("0", 10)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["1e9999999", "1e-9999999", "1e9999999%", "1e" + "9" * 5000, "9" * 5000, "nan", "inf%", "1/0"],
+)
+def test_a_budget_out_of_all_bounds_is_one_sentence(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="it must be a positive number of bytes") as error:
+        parse_budget(text, 1000)
+    assert len(str(error.value)) < 250
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "9" * 30, "9" * 5000, "x"])
+def test_counts_are_counts(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(capsys, "optimize", "gpt2", "--budget-gb", "1", "--batch-size", number)
+    assert stop.value.code == 2
+    assert "argument --batch-size" in capsys.readouterr().err[-200:]
+
+
+def test_paths_that_lead_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "none" / "plan.json"
+    for command in (
+        ["solve", "a\0b", "--budget", "1"],
+        ["show", "a\0b"],
+        ["game", "black", "a\0b"],
+        ["show", "x" * 5000],
+        ["optimize", "gpt2", "--budget-gb", "1", "--output", missing],
+    ):
+        status, out, err = run(capsys, *command)
+        assert (status, out) == (2, "")
+        assert len(err) < 500
+        assert err.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_fit_prints_checklist_verdicts_and_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

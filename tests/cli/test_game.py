@@ -62,9 +62,11 @@ def test_command_statuses() -> None:
         ("reversible missing.bench", "There is no file 'missing.bench'."),
         ("reversible .", "is a folder"),
         ("spooky/few path:3", "has no option 'few'; options are"),
-        ("reversible path:4 --pebbles 0", "--pebbles is 0; a game takes at least 1."),
+        ("reversible path:4 --pebbles 0", "--pebbles is 0; it must be a number from 1 to"),
+        ("reversible path:4 --pebbles 99999999999999999999", "from 1 to 1,000,000"),
+        ("reversible path:4 --engine cpsat --horizon 99999999999", "from 0 to 62,500"),
         ("reversible path:4 --time-limit nan", "The time limit is nan; it must be positive"),
-        ("reversible path:4 --engine cpsat --horizon -1", "The horizon is -1"),
+        ("reversible path:4 --engine cpsat --horizon -1", "--horizon is -1; it must be"),
     ],
 )
 def test_command_says_what_is_wrong(line: str, sentence: str) -> None:

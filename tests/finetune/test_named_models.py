@@ -74,3 +74,25 @@ def test_what_is_unknown_is_said(options: dict[str, object]) -> None:
     arguments = {"name": "gpt2", "lora_rank": 4, **options}
     with pytest.raises(InvalidArgument):
         build_shape(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[" * 10_000, "is no JSON: it is nested"),
+        ("[1]", "is no JSON object"),
+        ('{"model_type": 5, "architectures": "x"}', "names model_type 5 and architecture 'x'"),
+        ('{"model_type": "llama", "architectures": ["pipeline"]}', "architecture 'pipeline'"),
+        (
+            '{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": "x"}',
+            "is no configuration of a llama",
+        ),
+    ],
+)
+def test_a_configuration_that_is_none_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    pytest.importorskip("transformers")
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(InvalidArgument, match=sentence) as error:
+        build_shape(str(path))
+    assert len(str(error.value)) < 600

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +34,28 @@ def make_graph(text: str) -> Graph:
     >>> make_graph("pyramid:8")
     Graph('pyramid:8', ops=45, values=45)
     """
-    file = Path(text)
-    if "\0" in text:
-        raise InvalidArgument(f"{text!r} holds a null byte; no file is called that.")
-    if text.partition(":")[0] in FAMILIES and not file.is_file():
+    file, kind = Path(text), _kind_of(text)
+    if text.partition(":")[0] in FAMILIES and kind != "file":
         return _of_family(text)
-    if file.is_dir():
+    if kind == "folder":
         raise InvalidArgument(f"{text!r} is a folder; name a file in it.")
-    if file.is_file():
+    if kind == "file":
         return read_graph(file)
     if file.suffix in (".bench", ".json"):
-        raise InvalidArgument(f"There is no file {text!r}.")
+        raise InvalidArgument(f"There is no file {shortened(text)}.")
     raise InvalidArgument(
         f"{shortened(text)} is neither a file nor a family with numbers; families are "
         f"{', '.join(FAMILIES)} (as in pyramid:4)."
     )
+
+
+def _kind_of(text: str) -> str:
+    """What a path leads to: "file", "folder", or "nothing"."""
+    try:
+        mode = os.stat(text).st_mode
+    except (OSError, ValueError):  # not there, too long for a name, or with a null byte
+        return "nothing"
+    return "folder" if stat.S_ISDIR(mode) else "file"
 
 
 def _of_family(text: str) -> Graph:
