@@ -7,9 +7,10 @@ import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import fx, nn
 
 from pebble.errors import CaptureError, PebbleError
 from pebble.tracing.torch_private.dynamo import ForwardTrace
@@ -64,6 +65,26 @@ def check_side_effects(traced: ForwardTrace, model: nn.Module) -> None:
             type(model).__name__,
             ", ".join(traced.side_effects),
         )
+
+
+def check_layouts(joint: fx.GraphModule, model: nn.Module | None = None) -> None:
+    """Refuse a step that makes sparse tensors: they have no one storage that could be counted."""
+    made = (node for node in joint.graph.nodes if _is_sparse(node.meta.get("val")))
+    node = next(made, None)
+    if node is None:
+        return
+    modules = {} if model is None else dict(model.named_modules())
+    names = [repr(name) for name, m in modules.items() if getattr(m, "sparse", None) is True]
+    what = f"for {' and '.join(names)}" if names else f"at node {node.name!r}"
+    raise CaptureError(
+        f"The step makes a sparse tensor {what}, and a plan counts dense ones only. Use "
+        "sparse=False for the embedding, or plan the part of the model without it."
+    )
+
+
+def _is_sparse(made: Any) -> bool:
+    found = made if isinstance(made, (tuple, list)) else (made,)
+    return any(isinstance(t, torch.Tensor) and t.layout is not torch.strided for t in found)
 
 
 def _advice(model: nn.Module, error: Exception) -> str:

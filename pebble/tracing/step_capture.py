@@ -19,7 +19,7 @@ from pebble.tracing.graph_builder import build_graph
 from pebble.tracing.hidden_state_recorders import recorders_in_place
 from pebble.tracing.joint_cleanup import JointCleanup
 from pebble.tracing.plannable import plain_parts, plannable
-from pebble.tracing.refusals import attempt, check_side_effects, check_sizes
+from pebble.tracing.refusals import attempt, check_layouts, check_side_effects, check_sizes
 from pebble.tracing.signature import StepSignature, stands_outside
 from pebble.tracing.torch_private.dynamo import trace_forward
 from pebble.tracing.torch_private.joint_export import JointTrace, trace_joint
@@ -100,6 +100,7 @@ def capture(
             model,
             lambda: trace_joint(forward.graph_module, forward.tensors, traced.fake_mode),
         )
+        check_layouts(joint.graph_module, model)
         captured = _finish(model, inputs, forward, output, joint, loss)
         return replace(captured, loss_only=loss_only, input_bytes=given)
 

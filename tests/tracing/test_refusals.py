@@ -131,3 +131,12 @@ def test_python_state_that_a_plan_does_not_change_is_told(caplog: Any) -> None:
     agree(model, (X,))
     assert model.calls == 0
     assert "Python state" in caplog.text
+
+
+@pytest.mark.parametrize("bag", [False, True])
+def test_sparse_gradients_name_the_embedding(bag: bool) -> None:
+    table = (
+        nn.EmbeddingBag(20, 8, sparse=True, mode="sum") if bag else nn.Embedding(20, 8, sparse=True)
+    )
+    with pytest.raises(CaptureError, match=r"sparse tensor for '0'.* sparse=False"):
+        capture(nn.Sequential(table, nn.Linear(8, 2)), (torch.randint(0, 20, (4, 5)),))
