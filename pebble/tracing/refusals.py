@@ -95,6 +95,8 @@ def _advice(model: nn.Module, error: Exception) -> str:
             "torch does not trace nn.RNN, nn.LSTM and nn.GRU; write the recurrence with "
             "nn.LSTMCell or nn.GRUCell, or plan the rest of the model."
         )
+    if "requires_grad" in str(error):
+        return "Set requires_grad of parameters and inputs before the call, not in the forward."
     if any(getattr(m, "gradient_checkpointing", False) is True for m in model.modules()):
         return (
             "Switch the model's own gradient checkpointing off first "
