@@ -11,6 +11,7 @@ from torch import fx
 from pebble.errors import CaptureError
 from pebble.tracing import Captured, Output, OutputKind, Slot, SlotKind, State
 from pebble.tracing.graph_builder import build_graph
+from pebble.tracing.refusals import check_layouts
 from pebble.tracing.signature import StepSignature
 from pebble.tracing.tangent_storages import separate_tangents
 
@@ -51,6 +52,7 @@ def capture_joint(
             f"{n_outputs} forward outputs; effect tokens and outputs that are no tensors cannot be "
             "planned. Use pebble.optimize and Plan.apply on the model instead."
         )
+    check_layouts(joint)
     separate_tangents(joint.graph, tangents)
     constants = [n for n in joint.graph.nodes if n.op == "get_attr" and "val" in n.meta]
     slots = _slots(primals, gradients, static)

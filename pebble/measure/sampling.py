@@ -111,14 +111,15 @@ class Sampler:
         return self._real(like, None, {}).clone()
 
     def _real(
-        self, like: torch.Tensor, limit: int | None, used: dict[torch.dtype, int]
+        self, like: torch.Tensor, limit: range | None, used: dict[torch.dtype, int]
     ) -> torch.Tensor:
         extent = _extent(like)
         if limit is not None and like.dtype is torch.bool:  # a mask of all, the most it can take
             whole = torch.ones(extent, dtype=torch.bool, device=self.device)
             return whole.as_strided(like.shape, like.stride())
         if limit is not None and not like.is_floating_point():
-            whole = torch.randint(0, max(limit, 1), (extent,), generator=self.generator)
+            stop = max(limit.stop, limit.start + 1)
+            whole = torch.randint(limit.start, stop, (extent,), generator=self.generator)
             flat = whole.to(self.device, like.dtype)
             return flat.as_strided(like.shape, like.stride())
         start = used.get(like.dtype, 0)
@@ -183,11 +184,11 @@ def _span(like: torch.Tensor) -> int:
 
 # -- indices -------------------------------------------------------------------------------------
 
-Limits = dict[fx.Node, int]
+Limits = dict[fx.Node, range]
 
 
 def _index_limits(node: fx.Node) -> Limits:
-    """Argument nodes that hold indices -> how many there are to choose from."""
+    """Argument nodes that hold indices -> those to choose from."""
     name = getattr(getattr(node.target, "_schema", None), "name", "")
     rule = _RULES.get(name)
     return {} if rule is None else rule(node.args)
@@ -199,31 +200,38 @@ def _shape(node: Any) -> Sequence[int]:
 
 
 def _rows(table: int, index: int) -> Callable[[tuple[Any, ...]], Limits]:
-    return lambda args: {args[index]: _shape(args[table])[0]}
+    return lambda args: {args[index]: range(_shape(args[table])[0])}
 
 
 def _along_dim(args: tuple[Any, ...]) -> Limits:
     shape = _shape(args[0])
-    return {args[2]: shape[args[1]] if shape else 1}
+    return {args[2]: range(shape[args[1]] if shape else 1)}
 
 
 def _per_dim(args: tuple[Any, ...]) -> Limits:
     shape = _shape(args[0])
-    return {index: shape[d] for d, index in enumerate(args[1]) if index is not None}
+    return {index: range(shape[d]) for d, index in enumerate(args[1]) if index is not None}
+
+
+def _pivots(args: tuple[Any, ...]) -> Limits:
+    """Rows that were swapped, counted from 1 as LAPACK does."""
+    return {args[1]: range(1, _shape(args[1])[-1] + 1)}
 
 
 def _classes(scores: int, target: int) -> Callable[[tuple[Any, ...]], Limits]:
     def rule(args: tuple[Any, ...]) -> Limits:
         shape = _shape(args[scores])
-        return {args[target]: shape[1] if len(shape) > 1 else shape[0]}
+        return {args[target]: range(shape[1] if len(shape) > 1 else shape[0])}
 
     return rule
 
 
 _RULES: dict[str, Callable[[tuple[Any, ...]], Limits]] = {
-    "aten::_assert_async": lambda args: {args[0]: 1},  # a mask of all: what is asserted is so
+    "aten::_assert_async": lambda args: {
+        args[0]: range(1)
+    },  # a mask of all: what is asserted is so
     "aten::embedding": _rows(0, 1),
-    "aten::embedding_dense_backward": lambda args: {args[1]: int(args[2])},
+    "aten::embedding_dense_backward": lambda args: {args[1]: range(int(args[2]))},
     "aten::gather": _along_dim,
     "aten::index_select": _along_dim,
     "aten::index_add": _along_dim,
@@ -234,6 +242,8 @@ _RULES: dict[str, Callable[[tuple[Any, ...]], Limits]] = {
     "aten::_unsafe_index": _per_dim,
     "aten::index_put": _per_dim,
     "aten::_unsafe_index_put": _per_dim,
+    "aten::linalg_lu_solve": _pivots,
+    "aten::lu_unpack": _pivots,
     "aten::nll_loss_forward": _classes(0, 1),
     "aten::nll_loss2d_forward": _classes(0, 1),
     "aten::nll_loss_backward": _classes(1, 2),

@@ -10,6 +10,7 @@ from torch import nn
 
 from pebble.errors import PlanMismatch
 from pebble.runtime.tensor_spec import TensorSpec, mismatch
+from pebble.tracing.activation_hooks import marks_activations
 from pebble.tracing.captured import Captured
 from pebble.tracing.hidden_state_recorders import is_recorder
 from pebble.tracing.signature import Slot
@@ -168,6 +169,8 @@ def _is_traced(hook: Any) -> bool:
 
 def _check_module_hooks(name: str, module: nn.Module) -> None:
     for kind, hook in call_hooks(module):
+        if marks_activations(hook):
+            continue
         if not _is_traced(hook):
             raise PlanMismatch(
                 f"{name!r} has a hook ({kind}), which a planned step does not run: it executes "

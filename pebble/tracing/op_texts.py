@@ -93,15 +93,15 @@ def module_path(node: fx.Node) -> str:
     if not stack:
         return ""
     path = str(next(reversed(stack.values()))[0])
-    return _tidy(path)
+    return tidy_path(path)
 
 
-def _tidy(path: str) -> str:
+def tidy_path(path: str) -> str:
     """Dynamo writes ``L['self'].layers.0`` or ``L['self']._modules['layers']``.
 
     Examples
     --------
-    >>> _tidy("L['self'].layers.0"), _tidy("L['self']._modules['layers']._modules['0']")
+    >>> tidy_path("L['self'].layers.0"), tidy_path("L['self']._modules['layers']._modules['0']")
     ('layers.0', 'layers.0')
     """
     _, _, inner = path.partition("]")

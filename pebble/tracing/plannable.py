@@ -55,14 +55,14 @@ def plannable(model: Any) -> nn.Module:
             f"The model is a {type(model).__name__}; pass a torch.nn.Module, a "
             "torch.fx.GraphModule or a torch.export.ExportedProgram."
         )
-    model = plain(model)
-    for name, module in model.named_modules():
+    found: nn.Module = plain(model)
+    for name, module in found.named_modules():
         reason = _reason_against(module)
-        if not name and hasattr(model, "_orig_mod"):
+        if not name and hasattr(found, "_orig_mod"):
             reason = _COMPILED  # compiled parts are traced through
         if reason is not None:
             raise InvalidArgument(f"{f'Part {name!r} of the' if name else 'The'} model {reason}.")
-    return model
+    return found
 
 
 def _reason_against(module: nn.Module) -> str | None:

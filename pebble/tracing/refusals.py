@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import logging
 import re
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import fx, nn
 
 from pebble.errors import CaptureError, PebbleError
+from pebble.tracing.op_texts import tidy_path
 from pebble.tracing.torch_private.dynamo import ForwardTrace
 
 logger = logging.getLogger("pebble")
+_FAILED_CALL = re.compile(
+    r"fake tensors: call.* got ((?:Runtime|Value|Type|Index)Error)\((['\"])(.*?)\2\)", re.DOTALL
+)
+_MARKS_INPUT = re.compile(r"Tensor\.requires_grad\b|requires_grad_\(\)")
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 _Traced = TypeVar("_Traced")
 
 
@@ -52,28 +60,69 @@ def check_sizes(traced: ForwardTrace, model: nn.Module) -> None:
 
 def check_side_effects(traced: ForwardTrace, model: nn.Module) -> None:
     """Refuse a forward that replaces the model's tensors; warn of other changes of state."""
-    if any("._buffers" in place or "._parameters" in place for place in traced.side_effects):
+    effects = [place for place in traced.side_effects if not _writes_in_place(place, model)]
+    if any("._buffers" in place or "._parameters" in place for place in effects):
         raise CaptureError(
             f"The forward of {type(model).__name__} assigns a new tensor to a buffer or parameter, "
             "which a traced step cannot repeat. Write into the tensor instead: "
             "self.buffer.copy_(new) in place of self.buffer = new."
         )
-    if traced.side_effects:
+    if effects:
         logger.warning(
             "The forward of %s changes Python state (%s), which a planned step does not.",
             type(model).__name__,
-            ", ".join(traced.side_effects),
+            ", ".join(effects),
         )
 
 
+def _writes_in_place(place: str, model: nn.Module) -> bool:
+    """Whether a tensor that is assigned is the one that was there, written to with ``out=``.
+
+    So do torch's own parametrizations: ``self._u = normalize(..., out=self._u)``.
+    """
+    try:
+        module = model.get_submodule(tidy_path(place).removesuffix("_buffers").rstrip("."))
+    except AttributeError:
+        return False
+    return type(module).__module__ == "torch.nn.utils.parametrizations"
+
+
+def check_layouts(joint: fx.GraphModule, model: nn.Module | None = None) -> None:
+    """Refuse a step that makes sparse tensors: they have no one storage that could be counted."""
+    made = (node for node in joint.graph.nodes if _is_sparse(node.meta.get("val")))
+    node = next(made, None)
+    if node is None:
+        return
+    modules = {} if model is None else dict(model.named_modules())
+    names = [repr(name) for name, m in modules.items() if getattr(m, "sparse", None) is True]
+    what = f"for {' and '.join(names)}" if names else f"at node {node.name!r}"
+    raise CaptureError(
+        f"The step makes a sparse tensor {what}, and a plan counts dense ones only. Use "
+        "sparse=False for the embedding, or plan the part of the model without it."
+    )
+
+
+def _is_sparse(made: Any) -> bool:
+    found = made if isinstance(made, (tuple, list)) else (made,)
+    return any(isinstance(t, torch.Tensor) and t.layout is not torch.strided for t in found)
+
+
 def _advice(model: nn.Module, error: Exception) -> str:
-    if isinstance(error, TypeError):
+    if isinstance(error, TypeError) or _FAILED_CALL.search(str(error)):
         return "Check that the model runs on these inputs."
+    averaging = [repr(name) for name, m in model.named_modules() if _averages_over_all(m)]
+    if averaging:
+        return (
+            f"Give {', '.join(averaging)} a number as momentum: momentum=None weighs a batch by a "
+            "count that is read from a tensor."
+        )
     if any(isinstance(m, nn.RNNBase) for m in model.modules()):
         return (
             "torch does not trace nn.RNN, nn.LSTM and nn.GRU; write the recurrence with "
             "nn.LSTMCell or nn.GRUCell, or plan the rest of the model."
         )
+    if _MARKS_INPUT.search(str(error)):
+        return "Set requires_grad of parameters and inputs before the call, not in the forward."
     if any(getattr(m, "gradient_checkpointing", False) is True for m in model.modules()):
         return (
             "Switch the model's own gradient checkpointing off first "
@@ -83,6 +132,12 @@ def _advice(model: nn.Module, error: Exception) -> str:
         "Make this line free of data-dependent Python (torch.where for if, fixed shapes, no "
         ".item()), or plan the part of the model without it."
     )
+
+
+def _averages_over_all(module: nn.Module) -> bool:
+    """Whether a norm keeps the plain average of all batches instead of a moving one."""
+    tracks = getattr(module, "track_running_stats", False) and module.training
+    return bool(tracks) and getattr(module, "momentum", 0) is None
 
 
 def explain(error: BaseException) -> tuple[str, str]:
@@ -96,6 +151,9 @@ def explain(error: BaseException) -> tuple[str, str]:
     if not where:
         found = re.findall(r'File "([^"]+)", line (\d+)', str(error))
         where = ":".join(found[-1]) if found else _innermost(error)
+    failed = _FAILED_CALL.search(text)
+    if failed is not None:  # what the user's own call says, without the arguments of dynamo's
+        return f"{failed[1]}: {failed[3]}".rstrip("."), where
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     what = lines[0] if lines else type(error).__name__
     if len(lines) > 1 and lines[1].startswith("Explanation:"):
@@ -109,6 +167,8 @@ def _innermost(error: BaseException) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "/torch/" not in frame.filename and not frame.filename.startswith(here)
+        if "/torch/" not in frame.filename
+        and not frame.filename.startswith(here)
+        and ("-packages" in frame.filename or not frame.filename.startswith(_STANDARD_LIBRARY))
     ]
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

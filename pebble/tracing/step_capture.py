@@ -20,7 +20,7 @@ from pebble.tracing.graph_builder import build_graph
 from pebble.tracing.hidden_state_recorders import recorders_in_place
 from pebble.tracing.joint_cleanup import JointCleanup
 from pebble.tracing.plannable import plain_parts, plannable
-from pebble.tracing.refusals import attempt, check_side_effects, check_sizes
+from pebble.tracing.refusals import attempt, check_layouts, check_side_effects, check_sizes
 from pebble.tracing.returned_arguments import restore_returned_arguments
 from pebble.tracing.shared_memory import check_written_alone, naming_views
 from pebble.tracing.signature import StepSignature, stands_outside
@@ -105,6 +105,7 @@ def capture(
                 model,
                 lambda: trace_joint(forward.graph_module, forward.tensors, traced.fake_mode),
             )
+            check_layouts(joint.graph_module, model)
             captured = _finish(model, inputs, forward, output, joint, loss)
         return replace(captured, loss_only=loss_only, input_bytes=given)
 

@@ -181,3 +181,21 @@ def test_sampled_arguments_have_the_captured_layout_and_valid_indices() -> None:
     gather = next(c for c in calls if "embedding.default" in str(c.node.target))
     indices = sampler.arguments(gather)[0][1]
     assert 0 <= int(indices.min()) < int(indices.max()) < 50
+
+
+def test_checks_and_pivots_are_run_on_numbers_that_pass() -> None:
+    class Solves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(3 * torch.eye(16))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hot = nn.functional.one_hot(x.argmax(-1), 8)
+            return (torch.linalg.solve(self.weight, x) * hot).sum()
+
+    captured = capture(Solves(), (torch.randn(16, 8),))
+    found = measure_workspaces(captured)
+    assert found.measured and found.skipped == ()
+    by_name = dict(zip((op.name for op in captured.graph.ops), found.bytes))
+    assert by_name["linalg_lu_solve"] > 0
+    assert by_name["_assert_async"] == 0

@@ -131,3 +131,47 @@ def test_python_state_that_a_plan_does_not_change_is_told(caplog: Any) -> None:
     agree(model, (X,))
     assert model.calls == 0
     assert "Python state" in caplog.text
+
+
+@pytest.mark.parametrize("bag", [False, True])
+def test_sparse_gradients_name_the_embedding(bag: bool) -> None:
+    table = (
+        nn.EmbeddingBag(20, 8, sparse=True, mode="sum") if bag else nn.Embedding(20, 8, sparse=True)
+    )
+    with pytest.raises(CaptureError, match=r"sparse tensor for '0'.* sparse=False"):
+        capture(nn.Sequential(table, nn.Linear(8, 2)), (torch.randint(0, 20, (4, 5)),))
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "match"),
+    [
+        (nn.Linear(8, 8), (torch.ones(4, 7),), r"RuntimeError: .*\[4, 7\] X \[8, 8\]\. Check that"),
+        (nn.Conv2d(3, 4, 3), (torch.ones(2, 1, 8, 8),), "RuntimeError: .*channels.* Check that"),
+        (nn.Linear(8, 8), (X, X), "too many positional arguments. Check that"),
+        (nn.Bilinear(8, 8, 1), (X,), "missing a required argument: 'input2'. Check that"),
+    ],
+    ids=["features", "channels", "too many", "too few"],
+)
+def test_wrong_inputs_are_one_sentence_and_no_log(
+    model: nn.Module, inputs: Any, match: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(CaptureError, match=match) as caught:
+        capture(model, inputs)
+    assert "FakeTensor" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_plain_average_of_all_batches_names_the_norm() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8, momentum=None))
+    with pytest.raises(CaptureError, match="Give '1' a number as momentum"):
+        capture(model, (X,))
+    agree(nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8, momentum=None).eval()), (X,))
+
+
+@pytest.mark.parametrize("norm", ["spectral_norm", "weight_norm", "orthogonal"])
+def test_parametrizations_are_no_reason(norm: str, caplog: Any) -> None:
+    model = getattr(nn.utils.parametrizations, norm)(nn.Linear(8, 8))
+    captured = agree(model, (X,))
+    updated = {o.name.split(".")[-1] for o in captured.outputs if o.kind.value == "buffer_update"}
+    assert updated == ({"_u", "_v"} if norm == "spectral_norm" else set())
+    assert "Python state" not in caplog.text

@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from pebble.errors import CaptureError
+from pebble.tracing.torch_private.activation_marks import unmarked_activations
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 
     # It overwrites the graph it made with the model's own where the model is itself a graph.
     root = _Held(model) if isinstance(model, fx.GraphModule) else model
-    with _told_warnings() as told:
+    with _told_warnings() as told, unmarked_activations():
         try:
             module = dynamo_graph_capture_for_export(root)(*args, **kwargs)
         except AssertionError as error:

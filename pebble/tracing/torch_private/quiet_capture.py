@@ -36,6 +36,7 @@ def quiet_capture() -> Iterator[None]:
         torch.enable_grad(),
         _kept_random_state(),
         _no_collection(),
+        _no_tracebacks(),
         warnings.catch_warnings(),
         config.patch(
             ignore_logging_functions=loggers | set(config.ignore_logging_functions),
@@ -59,6 +60,17 @@ def _no_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+@contextlib.contextmanager
+def _no_tracebacks() -> Iterator[None]:
+    """Without torch's log of what fails on fake tensors: the error says it, in one sentence."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 @contextlib.contextmanager
