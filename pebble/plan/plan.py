@@ -187,7 +187,12 @@ class Plan:
 
         step = self.step_of(model, inputs, loss)
         plan, captured = self.on(step), step.captured
-        promise = Promise.of(captured, threads=step.record.threads, peak_bytes=plan.peak_bytes)
+        promise = Promise.of(
+            captured,
+            threads=step.record.threads,
+            peak_bytes=plan.peak_bytes,
+            budget_bytes=plan.budget_bytes,
+        )
         return build(model, captured, plan.schedule, on_mismatch=on_mismatch, promise=promise)
 
     def validate(

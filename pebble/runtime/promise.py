@@ -24,22 +24,34 @@ class Promise:
         Of the process when the temporaries of the kernels were measured.
     accumulates : bool
         Whether gradients that are there already are counted.
-    peak_bytes : int or None
-        Predicted, of the whole step; None: nobody said.
+    peak_bytes, budget_bytes : int or None
+        Predicted, and allowed, of the whole step; None: nobody said.
     """
 
     device: str
     threads: int
     accumulates: bool
     peak_bytes: int | None = None
+    budget_bytes: int | None = None
 
     @classmethod
     def of(
-        cls, captured: Captured, *, threads: int | None = None, peak_bytes: int | None = None
+        cls,
+        captured: Captured,
+        *,
+        threads: int | None = None,
+        peak_bytes: int | None = None,
+        budget_bytes: int | None = None,
     ) -> Promise:
         """The promise for a captured step; threads: those of the process unless given."""
         threads = torch.get_num_threads() if threads is None else threads
-        return cls(captured.device, threads, captured.accumulates, peak_bytes)
+        return cls(captured.device, threads, captured.accumulates, peak_bytes, budget_bytes)
+
+    def has_room(self, more_bytes: int) -> bool:
+        """Whether the budget is known to be kept with so many bytes beside the planned step."""
+        if self.peak_bytes is None or self.budget_bytes is None:
+            return False
+        return self.peak_bytes + more_bytes <= self.budget_bytes
 
     def other_threads(self) -> str | None:
         """A sentence where the kernels run with another number of threads than was measured."""
@@ -56,11 +68,11 @@ class Promise:
         """A sentence where a step begins with gradients that its plan does not count."""
         if self.accumulates:
             return None
-        there = [t.grad for t in differentiated if t.is_leaf and t.grad is not None]
-        if not there:
+        held = sum(t.grad.nbytes for t in differentiated if t.is_leaf and t.grad is not None)
+        if not held:
             return None
         return (
-            f"begins a step with {sum(g.nbytes for g in there):,} bytes of gradients that its plan "
+            f"begins a step with {held:,} bytes of gradients that its plan "
             "does not count. Set them to None before the forward "
             "(optimizer.zero_grad(set_to_none=True)), or, where micro-batches are added up, plan "
             "with accumulation_steps=."
@@ -72,6 +84,9 @@ class Promise:
         if not waiting:
             return None
         kept = _bytes_of(itertools.chain.from_iterable(waiting), besides=tensors)
+        gradients = sum(tensors[i].nbytes for i in step.differentiated)  # of the first backward
+        if self.has_room(kept + gradients):
+            return None
         total = "" if self.peak_bytes is None else f", {self.peak_bytes + kept:,} bytes in all"
         alone = "one call" if self.peak_bytes is None else f"one call ({self.peak_bytes:,} bytes)"
         return (

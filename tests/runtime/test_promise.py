@@ -38,9 +38,16 @@ def test_another_number_of_threads_is_told_once() -> None:
     assert pebble.status(module).in_effect
 
 
+def tight(model: nn.Module, room: int = 0) -> pebble.Plan:
+    """A plan whose budget has so much room above its peak."""
+    least = pebble.optimize(model, X, budget_gb=1, solver="keep_all", optimizer=None).peak_bytes
+    budget = least + room
+    return pebble.optimize(model, X, budget_bytes=budget, solver="keep_all", optimizer=None)
+
+
 def test_two_calls_before_a_backward_are_told_with_their_sum() -> None:
     model = mlp()
-    plan = pebble.optimize(model, X, budget_gb=1, solver="keep_all")
+    plan = tight(model)
     module = plan.apply(model)
     with pytest.warns(pebble.BudgetNotKept, match="1 of its calls wait") as told:
         loss = module(X).sum() + module(X.clone()).sum()
@@ -52,6 +59,15 @@ def test_two_calls_before_a_backward_are_told_with_their_sum() -> None:
     assert f"{plan.peak_bytes + kept:,} bytes in all" in str(told[0].message)
     assert len(told) == 1
     loss.backward()
+
+
+def test_two_calls_within_the_budget_are_not_told() -> None:
+    model = mlp()
+    module = tight(model, room=2000).apply(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (module(X).sum() + module(X.clone()).sum()).backward()
+    assert pebble.status(module).planned_calls == 2
 
 
 def test_calls_one_after_another_are_not_told() -> None:
