@@ -68,14 +68,14 @@ class Promise:
         """A sentence where a step begins with gradients that its plan does not count."""
         if self.accumulates:
             return None
-        held = sum(t.grad.nbytes for t in differentiated if t.is_leaf and t.grad is not None)
+        there = [t.grad for t in differentiated if t.is_leaf and t.grad is not None]
+        held = sum(g.nbytes for g in there if g.layout is torch.strided)
         if not held:
             return None
         return (
-            f"begins a step with {held:,} bytes of gradients that its plan "
-            "does not count. Set them to None before the forward "
-            "(optimizer.zero_grad(set_to_none=True)), or, where micro-batches are added up, plan "
-            "with accumulation_steps=."
+            f"begins a step with {held:,} bytes of gradients that its plan does not count. Set "
+            "them to None before the forward (optimizer.zero_grad(set_to_none=True)), or, where "
+            "micro-batches are added up, plan with accumulation_steps=."
         )
 
     def calls_in_flight(self, step: PlannedStep, tensors: Sequence[torch.Tensor]) -> str | None:

@@ -94,6 +94,17 @@ def test_gradients_that_are_there_already_are_told() -> None:
     assert len(told) == 1
 
 
+def test_a_sparse_gradient_that_is_there_is_no_hindrance() -> None:
+    model = mlp()
+    module = planned(model, X)
+    weight = model[0].weight
+    weight.grad = torch.zeros(weight.shape).to_sparse()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pebble.PebbleWarning)
+        module(X).sum().backward()
+    assert pebble.status(module).planned_calls == 1
+
+
 def test_a_plan_that_counts_them_says_nothing() -> None:
     model = mlp()
     captured = accumulated(capture(model, (X,)))
