@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from pebble.finetune.recipes import Recipe, Recommendation
     from pebble.finetune.recommendations import recommend
     from pebble.measure.weights import weight_arithmetic
+    from pebble.plan.loading import load_plan
     from pebble.plan.optimization import optimize
-    from pebble.plan.plan import Plan, load_plan
+    from pebble.plan.plan import Plan
     from pebble.plan.sweeps import Sweep, sweep
     from pebble.runtime.plan_status import PlanStatus
     from pebble.runtime.status import status
@@ -103,7 +104,7 @@ _LATE = {
     "Sweep": "plan.sweeps",
     "estimate": "finetune.estimates",
     "fit": "finetune.card_fit",
-    "load_plan": "plan.plan",
+    "load_plan": "plan.loading",
     "loss_weights": "finetune.micro_batch_splits",
     "max_batch_size": "finetune.largest_batch",
     "micro_batches": "finetune.micro_batch_splits",

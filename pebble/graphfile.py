@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from os import PathLike
 from pathlib import Path
 from typing import NoReturn
 
 from pebble.errors import GraphError
 from pebble.graph import Graph, Op, Value
+from pebble.ordering import Cycle, topological_order
+from pebble.schema import shortened
+from pebble.textfile import parse_json, read_text
+from pebble.wiring import LARGEST_TOTAL
 
 
 def load_graph(path: str | PathLike[str]) -> Graph:
@@ -36,11 +39,8 @@ def load_graph(path: str | PathLike[str]) -> Graph:
     >>> load_graph(file)
     Graph('pair', ops=2, values=2)
     """
+    text = read_text(path, what="The graph file", error=GraphError)
     file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GraphError(f"The graph file {str(file)!r} cannot be read: {error}.") from None
     if text.lstrip().startswith("{"):
         return _from_json_text(text, file)
     return _TextReader(text, file).graph()
@@ -48,7 +48,7 @@ def load_graph(path: str | PathLike[str]) -> Graph:
 
 def _from_json_text(text: str, file: Path) -> Graph:
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError as error:
         raise GraphError(f"The graph file {str(file)!r} is damaged JSON: {error}.") from None
     try:
@@ -82,7 +82,7 @@ class _TextReader:
             u, v = self._pair(k, "u v")
             for end in (u, v):
                 if end >= n:
-                    self._damaged(self.rows[k][0], f"node {end} is none of 0 to {n - 1}")
+                    self._damaged(self.rows[k][0], f"node {shortened(end)} is none of 0 to {n - 1}")
             edge_lines.setdefault((u, v), self.rows[k][0])
             reads[v].append(u)
         self._check_order(n, edge_lines)
@@ -104,9 +104,11 @@ class _TextReader:
             try:
                 numbers.append(int(field))
             except ValueError:
-                self._damaged(line, f"{field!r} is no integer; expected '{what}'")
+                self._damaged(line, f"{shortened(field)} is no integer; expected '{what}'")
             if numbers[-1] < 0:
-                self._damaged(line, f"{field} is negative; expected '{what}'")
+                self._damaged(line, f"{shortened(numbers[-1])} is negative; expected '{what}'")
+            if numbers[-1] > LARGEST_TOTAL:
+                self._damaged(line, f"{shortened(numbers[-1])} is above 2**62; expected '{what}'")
         return numbers[0], numbers[1]
 
     def _check_order(self, n: int, edge_lines: dict[tuple[int, int], int]) -> None:
@@ -114,18 +116,17 @@ class _TextReader:
         against = [(line, u, v) for (u, v), line in edge_lines.items() if u >= v]
         if not against:
             return
-        import networkx as nx
-
-        graph = nx.DiGraph(list(edge_lines))
         line, u, v = against[0]
+        reads: list[list[int]] = [[] for _ in range(n)]
+        for start, end in edge_lines:
+            reads[end].append(start)
         try:
-            loop = [edge[0] for edge in nx.find_cycle(graph)]
-        except nx.NetworkXNoCycle:
-            self._damaged(
-                line, f"edge {u} {v} leads back; list the nodes in the order they are computed"
-            )
-        path = " -> ".join(map(str, [*loop, loop[0]]))
-        self._damaged(line, f"edge {u} {v} leads back and the graph has a cycle: {path}")
+            topological_order(reads)
+        except Cycle as cycle:
+            self._damaged(line, f"edge {u} {v} leads back and the graph has a cycle: {cycle}")
+        self._damaged(
+            line, f"edge {u} {v} leads back; list the nodes in the order they are computed"
+        )
 
     def _damaged(self, line: int, what: str) -> NoReturn:
         raise GraphError(f"The graph file {str(self.file)!r} is damaged in line {line}: {what}.")

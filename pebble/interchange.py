@@ -8,6 +8,8 @@ from typing import Any
 from pebble.arrays import GraphArrays
 from pebble.errors import GraphError
 from pebble.ops import Op, Phase, Value
+from pebble.ordering import Cycle, cycle_text, topological_order
+from pebble.schema import check_data, shortened
 
 JSON_FORMAT = "pebble-graph"
 
@@ -16,26 +18,26 @@ JSON_VERSION = 1
 
 def parts_of_networkx(graph: Any) -> tuple[list[Op], list[Value]]:
     """Ops and values of a networkx DAG, see `pebble.graph.Graph.from_networkx`."""
-    import networkx as nx
-
-    if not graph.is_directed():
-        raise GraphError("The networkx graph is undirected; pass a DiGraph of who reads whom.")
+    if not getattr(graph, "is_directed", lambda: False)():
+        raise GraphError(
+            "The graph is no directed networkx graph; pass a DiGraph of who reads whom."
+        )
     nodes = list(graph.nodes)
     position = {u: i for i, u in enumerate(nodes)}
-    if any(position[u] >= position[v] for u, v in graph.edges):
+    if any(position[u] >= position[v] for u, v in graph.edges()):
         try:
-            nodes = list(nx.lexicographical_topological_sort(graph, key=position.__getitem__))
-        except nx.NetworkXUnfeasible:
-            loop = [str(u) for u, *_ in nx.find_cycle(graph)]
+            order = topological_order([[position[p] for p in graph.pred[u]] for u in nodes])
+        except Cycle as cycle:
             raise GraphError(
-                f"The graph has a cycle: {' -> '.join([*loop, loop[0]])}; "
+                f"The graph has a cycle: {cycle_text([nodes[i] for i in cycle.nodes])}; "
                 "a computation graph must be acyclic."
             ) from None
+        nodes = [nodes[i] for i in order]
         position = {u: i for i, u in enumerate(nodes)}
     ops, values = [], []
     for i, u in enumerate(nodes):
         data = graph.nodes[u]
-        reads = tuple(sorted({position[p] for p in graph.predecessors(u)}))
+        reads = tuple(sorted(position[p] for p in graph.pred[u]))
         ops.append(
             Op(
                 str(u),
@@ -43,12 +45,22 @@ def parts_of_networkx(graph: Any) -> tuple[list[Op], list[Value]]:
                 reads,
                 (i,),
                 workspace=data.get("workspace", 0),
-                phase=Phase(data.get("phase", Phase.FORWARD)),
+                phase=_phase(u, data.get("phase", Phase.FORWARD)),
                 recomputable=data.get("recomputable", True),
             )
         )
         values.append(Value(str(u), data.get("size", 1), pinned=data.get("pinned", False)))
     return ops, values
+
+
+def _phase(node: Any, phase: Any) -> Phase:
+    try:
+        return Phase(phase)
+    except ValueError:
+        raise GraphError(
+            f"The phase of node {shortened(node)} is {shortened(phase)}; choose one of "
+            f"{', '.join(map(repr, map(str, Phase)))}."
+        ) from None
 
 
 def networkx_of(
@@ -94,15 +106,13 @@ def parts_of_json(data: Mapping[str, Any]) -> tuple[list[Op], list[Value]]:
         raise GraphError(f'This JSON is no graph: it has no "format": "{JSON_FORMAT}".')
     if data.get("schema_version") != JSON_VERSION:
         raise GraphError(
-            f"This graph has schema version {data.get('schema_version')}; "
+            f"This graph has schema version {shortened(data.get('schema_version'))}; "
             f"this release reads version {JSON_VERSION}."
         )
-    try:
-        ops = [_op_from_json(item) for item in data["ops"]]
-        values = [Value(**item) for item in data["values"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise GraphError(f"This graph's JSON is damaged: {error}.") from None
-    return ops, values
+    from pebble.graph_schema import GraphForm
+
+    check_data(data, GraphForm, what="This graph's JSON is damaged", error=GraphError)
+    return [_op_from_json(item) for item in data["ops"]], [Value(**v) for v in data["values"]]
 
 
 def _op_from_json(item: Mapping[str, Any]) -> Op:

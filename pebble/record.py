@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from pebble.errors import PlanFormatError
 from pebble.options import StepOptions
+from pebble.schema import check_data
 
 DEFAULT_LOSS = "default"
 """The model's own loss, its scalar output, or the sum of its first output."""
@@ -82,14 +84,10 @@ class StepRecord:
 
         Raises
         ------
-        TypeError, ValueError
-            If a field has a type that it cannot have.
+        PlanFormatError
+            If an entry has a type or a value that it cannot have.
         """
-        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
-        for name in ("threads", "chunks", "accumulation_steps"):
-            if name in known:
-                known[name] = int(known[name])
-        for name in ("model", "device", "torch_version", "costs", "loss", "outputs"):
-            if name in known:
-                known[name] = str(known[name])
-        return cls(**known)
+        from pebble.record_schema import RecordForm
+
+        check_data(data, RecordForm, what="What the plan was made from", error=PlanFormatError)
+        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})

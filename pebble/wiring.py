@@ -8,8 +8,10 @@ import numpy as np
 
 from pebble.errors import GraphError
 from pebble.ops import Op, Value
+from pebble.schema import shortened
 
-_LARGEST_TOTAL = 2**62
+LARGEST_TOTAL = 2**62
+"""Of sizes and of costs: sums still fit an int64."""
 
 
 def check_rules(
@@ -34,15 +36,18 @@ def check_rules(
         ("costs", sum(op.cost for op in ops)),
     )
     for what, total in totals:
-        if total > _LARGEST_TOTAL:
+        if total > LARGEST_TOTAL:
             raise GraphError(
-                f"The {what} of graph {name!r} sum to {total}, above 2**62; use a larger unit."
+                f"The {what} of graph {name!r} sum to {shortened(total)}, above 2**62; "
+                "use a larger unit."
             )
     made_by = _producers(ops, values, name)
     _check_order(ops, values, made_by)
-    if boundary is not None and not 0 <= boundary < len(ops):
+    if boundary is not None:
+        _check_number(f"boundary of graph {name!r}", boundary)
+    if boundary is not None and boundary >= len(ops):
         raise GraphError(
-            f"The boundary of graph {name!r} is op {boundary}, but there are "
+            f"The boundary of graph {name!r} is op {shortened(boundary)}, but there are "
             f"{len(ops)} ops; pass the index of one of them, or None."
         )
 
@@ -52,6 +57,10 @@ def _producers(ops: Sequence[Op], values: Sequence[Value], name: str) -> dict[in
     made_by: dict[int, str] = {}
     for op in ops:
         for v in (*op.inputs, *op.outputs):
+            if not isinstance(v, (int, np.integer)):
+                raise GraphError(
+                    f"Op {op.name!r} names value {shortened(v)}; a value is named by its index."
+                )
             if not 0 <= v < len(values):
                 raise GraphError(
                     f"Op {op.name!r} names value {v}, but graph {name!r} has values "
@@ -99,6 +108,6 @@ def _check_unique(what: str, names: Iterable[str]) -> None:
 
 def _check_number(what: str, number: object) -> None:
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
-        raise GraphError(f"The {what} is {number!r}; it must be an integer.")
+        raise GraphError(f"The {what} is {shortened(number)}; it must be an integer.")
     if number < 0:
-        raise GraphError(f"The {what} is {number}; it must not be negative.")
+        raise GraphError(f"The {what} is {shortened(number)}; it must not be negative.")

@@ -12,12 +12,17 @@ from pebble.errors import InvalidArgument
 from pebble.formatting import table
 from pebble.graph import Graph
 from pebble.graphfile import load_graph
-from pebble.plan.plan import load_plan
+from pebble.plan.loading import load_plan
 from pebble.problem import Problem
 from pebble.progress import display_progress
 from pebble.referee import simulate
 from pebble.schedule import Schedule
+from pebble.schema import shortened
 from pebble.solver import Result, solve
+
+_MOST_DIGITS = 100
+_LARGEST = 10**30
+"""Bytes, or percent: more than any machine has, and a number that prints."""
 
 
 def add_solve(commands: Any) -> None:
@@ -67,16 +72,23 @@ def parse_budget(text: str, baseline_peak: int) -> int:
     >>> parse_budget("80%", 1001), parse_budget("500", 1001)
     (800, 500)
     """
-    try:
-        number = Fraction(text.removesuffix("%"))
-    except (ValueError, ZeroDivisionError):
-        number = Fraction(-1)
-    if number <= 0 or (number < 1 and not text.endswith("%")):
+    number = _number(text.removesuffix("%"))
+    if not 0 < number <= _LARGEST or (number < 1 and not text.endswith("%")):
         raise InvalidArgument(
-            f"The budget is {text!r}; it must be a positive number of bytes or a percentage of "
-            "the baseline peak such as 80%."
+            f"The budget is {shortened(text)}; it must be a positive number of bytes or a "
+            "percentage of the baseline peak such as 80%."
         )
     return int(number * baseline_peak / 100) if text.endswith("%") else int(number)
+
+
+def _number(text: str) -> Fraction:
+    """The number in a text; -1 if it is none, or one whose digits alone would fill the memory."""
+    _, _, exponent = text.lower().partition("e")
+    try:
+        far = bool(exponent) and abs(int(exponent)) > _MOST_DIGITS
+        return Fraction(-1) if far or len(text) > _MOST_DIGITS else Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return Fraction(-1)
 
 
 def _result_json(result: Result, baseline_peak: int) -> dict[str, Any]:

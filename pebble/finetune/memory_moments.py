@@ -14,7 +14,7 @@ from pebble.budget import fullest_moment, live_kinds
 from pebble.errors import InvalidArgument
 from pebble.finetune.variants import frozen_or_error, packed_bytes
 from pebble.measure.dtypes import dtype_of
-from pebble.measure.memory import StepMemory, step_memory, trainable
+from pebble.measure.memory import StepMemory, check_optimizer, step_memory, trainable
 from pebble.measure.optimizers import OptimizerMemory, Weight, optimizer_memory
 from pebble.measure.weights import dequantised_bytes
 from pebble.referee import Trace
@@ -103,6 +103,7 @@ def kept_by(
     added_up : bool
         Whether gradients are added to those that are there.
     """
+    check_optimizer(optimizer, model)
     implementation = storage.implementation
     memory = step_memory(captured, optimizer=optimizer, implementation=implementation, model=model)
     memory = _with_state(memory, captured, optimizer, storage)

@@ -12,6 +12,7 @@ from pebble.errors import CaptureError
 from pebble.tracing import Captured, Output, OutputKind, Slot, SlotKind, State
 from pebble.tracing.graph_builder import build_graph
 from pebble.tracing.signature import StepSignature
+from pebble.tracing.tangent_storages import separate_tangents
 
 
 def capture_joint(
@@ -50,6 +51,7 @@ def capture_joint(
             f"{n_outputs} forward outputs; effect tokens and outputs that are no tensors cannot be "
             "planned. Use pebble.optimize and Plan.apply on the model instead."
         )
+    separate_tangents(joint.graph, tangents)
     constants = [n for n in joint.graph.nodes if n.op == "get_attr" and "val" in n.meta]
     slots = _slots(primals, gradients, static)
     slots += [Slot(SlotKind.CONSTANT, str(n.target), n) for n in constants]

@@ -54,7 +54,7 @@ def work_of(node: fx.Node) -> Work:
     """
     args, kwargs = fx.map_arg((node.args, node.kwargs), value_of)
     read = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
-    made = [t for t in pytree.tree_leaves(node.meta["val"]) if isinstance(t, torch.Tensor)]
+    made = [t for t in pytree.tree_leaves(node.meta.get("val")) if isinstance(t, torch.Tensor)]
     name = _name(node)
     dense = _dense_flops(node, name, args, kwargs)
     largest = max((t.numel() for t in (*read, *made)), default=0)

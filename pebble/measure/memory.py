@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pebble.budget import Resident
+from pebble.errors import InvalidArgument
 from pebble.measure.optimizers import OptimizerMemory, Weight, optimizer_memory
 from pebble.tracing.signature import HELD, Slot, SlotKind
 from pebble.tracing.torch_private.storages import storage_id
@@ -111,6 +112,25 @@ def step_memory(
         optimizer=memory,
         overhead=context_overhead(captured.device),
     )
+
+
+def check_optimizer(optimizer: str | torch.optim.Optimizer | None, model: nn.Module) -> None:
+    """Refuse an optimizer object that steps over none of the model's parameters.
+
+    Raises
+    ------
+    InvalidArgument
+        Its state would not be counted.
+    """
+    own = {id(parameter) for parameter in model.parameters()}
+    if not isinstance(optimizer, torch.optim.Optimizer) or not own:
+        return
+    if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+        raise InvalidArgument(
+            f"The {type(optimizer).__name__} holds no parameter of this {type(model).__name__}: it "
+            "was made of another model, or of this one before its parameters were replaced. Make "
+            "it of model.parameters(), or pass its name."
+        )
 
 
 def trainable(captured: Captured) -> list[Slot]:

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from pebble.budget import Footprint, Resident
-from pebble.errors import InvalidArgument
 from pebble.graph import Graph
 from pebble.measure.costs import op_costs
-from pebble.measure.memory import step_memory
+from pebble.measure.memory import check_optimizer, step_memory
 from pebble.measure.workspaces import measure_workspaces
 from pebble.options import StepOptions
 from pebble.record import StepRecord
 from pebble.tracing import Captured
 from pebble.tracing.inputs import Inputs, make_inputs
+from pebble.tracing.plannable import plannable
 from pebble.tracing.recorded_inputs import inputs_to_json
 from pebble.tracing.step_form import StepForm
 from pebble.tracing.torch_private.storages import storage_bytes
@@ -143,12 +143,8 @@ def trace(model: Any, inputs: Any, options: StepOptions) -> Step:
     """The same with the options as a record."""
     if isinstance(model, torch.export.ExportedProgram):
         inputs = make_inputs(model, inputs)
-        model = model.module()
-    if not isinstance(model, nn.Module):
-        raise InvalidArgument(
-            f"The model is a {type(model).__name__}; pass a torch.nn.Module, a "
-            "torch.fx.GraphModule or a torch.export.ExportedProgram."
-        )
+    model = plannable(model)
+    check_optimizer(options.optimizer, model)
     found = make_inputs(model, inputs, batch_size=options.batch_size, seq_len=options.seq_len)
     with training_mode(model):
         captured = StepForm.asked(options).capture(model, found.args, found.kwargs)

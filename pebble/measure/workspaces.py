@@ -124,10 +124,11 @@ def _no_collection() -> Iterator[None]:
 
 
 def _execute(call: Call, arguments: Arguments) -> Any:
-    """The call's result, or None if it cannot run alone."""
+    """The call's result (an empty tuple of an op that only checks), or None if it fails alone."""
     args, kwargs = arguments
     try:
-        return call.node.target(*args, **kwargs)  # type: ignore[operator]
+        made = call.node.target(*args, **kwargs)  # type: ignore[operator]
+        return () if made is None else made
     except Exception as error:  # whatever an op may raise on arguments it does not like
         logger.info("%s cannot be measured alone: %s", call.node.name, error)
         return None

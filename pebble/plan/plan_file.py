@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pebble._version import __version__
 from pebble.errors import PlanFormatError
+from pebble.textfile import parse_json, read_text, write_text
 
 FILE_FORMAT = "pebble-plan"
 SCHEMA_VERSION = "1.0"
@@ -26,14 +25,14 @@ def file_header() -> dict[str, str]:
 
 
 def write_plan_file(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
-    """Write a plan's data, atomically."""
-    target = Path(path)
-    text = json.dumps(data, indent=1, default=str)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=target.parent or ".", suffix=".part", delete=False
-    ) as part:
-        part.write(text)
-    os.replace(part.name, target)
+    """Write a plan's data: whole, or not at all.
+
+    Raises
+    ------
+    InvalidArgument
+        If the folder is missing or nothing can be written there.
+    """
+    write_text(path, json.dumps(data, indent=1, default=str), what="The plan")
 
 
 def read_plan_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -44,10 +43,9 @@ def read_plan_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     PlanFormatError
         If the file is no plan or has a newer major version.
     """
+    text = read_text(path, what="The plan", error=PlanFormatError)
     try:
-        data = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise PlanFormatError(f"The plan {str(path)!r} cannot be read: {error.strerror}.") from None
+        data = parse_json(text)
     except ValueError as error:
         raise PlanFormatError(f"The plan {str(path)!r} is no JSON: {error}.") from None
     if not isinstance(data, dict) or data.get("format") != FILE_FORMAT:
@@ -55,7 +53,7 @@ def read_plan_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     version = str(data.get("schema_version"))
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise PlanFormatError(
-            f"The plan {str(path)!r} has schema version {version}; this release "
+            f"The plan {str(path)!r} has schema version {version[:60]}; this release "
             f"(pebble {__version__}) reads {SCHEMA_VERSION.split('.')[0]}.x. "
             "Read it with the release that wrote it, or make it again."
         )

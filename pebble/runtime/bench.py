@@ -81,12 +81,17 @@ class Bench:
                     tensor.copy_(contents)
         for tensor in self.differentiated:
             tensor.grad = torch.zeros_like(tensor) if self.captured.accumulates else None
+        torch.clear_autocast_cache()  # or a cast weight of an earlier step would be used again
         torch.manual_seed(self.seed)
 
     def step(self, module: nn.Module) -> Any:
         """Forward and backward; returns what the caller of the model holds."""
         output = module(*self.args, **self.kwargs)
-        loss_of(self.captured, output).backward()  # type: ignore[no-untyped-call]
+        loss = loss_of(self.captured, output)
+        with contextlib.ExitStack() as stack:
+            for device in {"cpu", self.device.type}:  # a loop leaves autocast before the backward
+                stack.enter_context(torch.autocast(device, enabled=False))
+            loss.backward()  # type: ignore[no-untyped-call]
         return output
 
     def results(self, module: nn.Module) -> StepResults:

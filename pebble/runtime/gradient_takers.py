@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pebble.tracing.torch_private.autograd import adds_up, has_hooks
+from pebble.tracing.torch_private.autograd import adds_up, has_hooks, has_node_hooks
 
 Taker = Callable[[torch.Tensor], torch.Tensor | None]
 
@@ -29,15 +29,18 @@ def takers_of(node: Any) -> list[Taker]:
     -------
     list of callable
         One returns its gradient where autograd is to receive it; else it adds it to the leaf's own
-        gradient and returns None, as autograd would do in the end. Leaves with hooks are left to
-        autograd, and so is `torch.autograd.grad`, which must not touch any gradient.
+        gradient and returns None, as autograd would do in the end. Leaves with hooks, on them or on
+        the node that adds up their gradient, are left to autograd, and so is
+        `torch.autograd.grad`, which must not touch any gradient.
     """
     return [_taker(edge) for edge, _ in node.next_functions]
 
 
 def _taker(edge: Any) -> Taker:
     leaf = getattr(edge, "variable", None)
-    if leaf is None or leaf.grad is None or has_hooks(leaf) or not adds_up(edge):
+    if leaf is None or leaf.grad is None or not adds_up(edge):
+        return _keep
+    if has_hooks(leaf) or has_node_hooks(edge):
         return _keep
     there: torch.Tensor = leaf.grad
     if type(there) is not torch.Tensor or there.layout is not torch.strided or there.requires_grad:

@@ -87,7 +87,7 @@ class InputGuard:
             position = at.pop(own, None)
             if position is not None:
                 fixed.append((position, name, value))
-            elif own not in defaults or (defaults[own] != value and own != _CACHE):
+            elif own != _CACHE and (own not in defaults or defaults[own] != value):
                 self._wrong(f"{name!r} (planned as {value!r}) is missing")
         for name, position in at.items():
             value = found[position][1]

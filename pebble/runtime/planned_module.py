@@ -19,6 +19,7 @@ from pebble.runtime.planned_step import PlannedStep
 from pebble.runtime.promise import Promise
 from pebble.schedule import Schedule
 from pebble.tracing.captured import Captured
+from pebble.tracing.plannable import plain
 from pebble.tracing.step_form import StepForm
 
 MISMATCH = ("error", "eager")
@@ -104,6 +105,9 @@ class PlannedModule(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> PlannedModule:
         own = copy.deepcopy(self.__dict__.get(OWN), memo)
         return _wrap(copy.deepcopy(unplanned(self), memo), own)
+
+
+plain.register(PlannedModule, unplanned)
 
 
 def _wrap(model: nn.Module, follower: Follower | None) -> PlannedModule:

@@ -46,6 +46,8 @@ def may_repeat(node: fx.Node) -> bool:
     target = node.target
     if not isinstance(target, OpOverload):
         return target is operator.getitem
+    if node.meta.get("val") is None:
+        return False  # it checks or prints: once is what was asked for
     if target.namespace not in _TRUSTED or is_mutable(target):
         return False
     if torch.Tag.nondeterministic_seeded not in target.tags and not _has_dropout(target):

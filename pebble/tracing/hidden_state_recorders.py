@@ -52,7 +52,10 @@ def recorders_in_place(model: nn.Module) -> Iterator[None]:
 
 def _outermost(model: nn.Module) -> list[Any]:
     """Hugging Face models that are in no other one."""
-    family = sys.modules["transformers.modeling_utils"].PreTrainedModel
+    # Not there where others have imported parts of transformers only.
+    family = getattr(sys.modules.get("transformers.modeling_utils"), "PreTrainedModel", None)
+    if family is None:
+        return []
     if isinstance(model, family):
         return [model]
     return [found for child in model.children() for found in _outermost(child)]

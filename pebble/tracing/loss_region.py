@@ -136,11 +136,17 @@ def _projection(softmax: fx.Node) -> fx.Node:
     while node.op == "call_function":
         if node.target in (aten.mm.default, aten.addmm.default):
             return node  # type: ignore[no-any-return]
-        above = [a for a in node.all_input_nodes if a.meta["val"].dim() >= 2]
+        above = [a for a in node.all_input_nodes if _has_rows(a.meta["val"])]
         if not above:
             break
         node = above[0]
     raise no_chunks("its logits do not come from a matrix product of hidden states and a weight")
+
+
+def _has_rows(made: Any) -> bool:
+    """Whether a node makes a matrix, or several tensors of which the first is one (a norm)."""
+    first = made[0] if isinstance(made, (tuple, list)) and made else made
+    return isinstance(first, torch.Tensor) and first.dim() >= 2
 
 
 class _Walk:
@@ -184,7 +190,8 @@ class _Walk:
             return
         form = self._form(node, wide)
         if form is None:
-            place = f" of {node.meta['val'].shape}" if hasattr(node.meta["val"], "shape") else ""
+            made = node.meta.get("val")
+            place = f" of {made.shape}" if isinstance(made, torch.Tensor) else ""
             raise no_chunks(f"{node.target} (node {node.name!r}{place}) also reads the logits")
         self.forms[node] = form
         if node is self.region.softmax:
@@ -193,7 +200,7 @@ class _Walk:
     def _form(self, node: fx.Node, wide: list[fx.Node]) -> Form | None:
         forms = [self.forms[a] for a in wide]
         first = forms[0]
-        if any(form.turned for form in forms):
+        if any(form.turned for form in forms) or not isinstance(node.meta.get("val"), torch.Tensor):
             return None
         if node.target in SAME_ROWS:
             return reshaped(node, first, self.region.classes)

@@ -69,8 +69,6 @@ def check_side_effects(traced: ForwardTrace, model: nn.Module) -> None:
 def _advice(model: nn.Module, error: Exception) -> str:
     if isinstance(error, TypeError):
         return "Check that the model runs on these inputs."
-    if hasattr(model, "_orig_mod"):
-        return "Pass the model as it was before torch.compile (its _orig_mod)."
     if any(isinstance(m, nn.RNNBase) for m in model.modules()):
         return (
             "torch does not trace nn.RNN, nn.LSTM and nn.GRU; write the recurrence with "

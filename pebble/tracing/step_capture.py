@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument
+from pebble.tracing.autocast_casts import share_weight_casts
 from pebble.tracing.captured import Captured, Loss, State
 from pebble.tracing.dropout_draws import split_dropout
 from pebble.tracing.fake_metadata import correct_metadata
@@ -18,6 +19,7 @@ from pebble.tracing.forward_graph import ForwardGraph
 from pebble.tracing.graph_builder import build_graph
 from pebble.tracing.hidden_state_recorders import recorders_in_place
 from pebble.tracing.joint_cleanup import JointCleanup
+from pebble.tracing.plannable import plain_parts, plannable
 from pebble.tracing.refusals import attempt, check_side_effects, check_sizes
 from pebble.tracing.signature import StepSignature, stands_outside
 from pebble.tracing.torch_private.dynamo import trace_forward
@@ -61,7 +63,8 @@ def capture(
     CaptureError
         If the forward is not one graph of fixed shapes, or nothing in it can be differentiated.
     InvalidArgument
-        If the model is none, or `loss_only` is asked for with a `loss` that reads the output.
+        If the model is none, wrapped (DDP, FSDP, torch.compile), or `loss_only` is asked for with
+        a `loss` that reads the output.
 
     Notes
     -----
@@ -75,7 +78,7 @@ def capture(
     >>> [slot.name for slot in captured.slots], captured.graph.boundary
     (['weight', 'bias', 'args[0]'], 1)
     """
-    model = _module_of(model)
+    model = plannable(model)
     if loss_only and loss is not None:
         raise InvalidArgument(
             "outputs='loss' keeps what the model itself returns as its loss, and a loss function "
@@ -87,7 +90,7 @@ def capture(
     if _has_idle_cache(model, named):
         named["use_cache"] = False
     inputs = TracedInputs.of(model, tuple(args), named)
-    with quiet_capture(), recorders_in_place(model):
+    with quiet_capture(), plain_parts(model), recorders_in_place(model):
         traced = attempt("forward", model, lambda: trace_forward(model, inputs.args, inputs.kwargs))
         check_sizes(traced, model)
         check_side_effects(traced, model)
@@ -100,17 +103,6 @@ def capture(
         )
         captured = _finish(model, inputs, forward, output, joint, loss)
         return replace(captured, loss_only=loss_only, input_bytes=given)
-
-
-def _module_of(model: Any) -> nn.Module:
-    if isinstance(model, torch.export.ExportedProgram):
-        model = model.module()
-    if not isinstance(model, nn.Module):
-        raise InvalidArgument(
-            f"The model is a {type(model).__name__}; pass a torch.nn.Module, a "
-            "torch.fx.GraphModule or a torch.export.ExportedProgram."
-        )
-    return model
 
 
 def _has_idle_cache(model: nn.Module, kwargs: Mapping[str, Any]) -> bool:
@@ -132,6 +124,7 @@ def _finish(
     loss: Loss | None,
 ) -> Captured:
     """The Graph of a traced step, and the map between the two."""
+    share_weight_casts(joint, forward)
     split_dropout(joint.graph_module)
     correct_metadata(joint.graph_module)
     step = JointCleanup(forward, joint, output)

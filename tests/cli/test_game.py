@@ -77,10 +77,10 @@ def test_command_says_what_is_wrong(line: str, sentence: str) -> None:
     [
         ("a.bench", b"INPUT(a)\nOUTPUT(z)\nx = OR(a, z)\nz = AND(x, a)\n", "form a loop through"),
         ("a.bench", b"INPUT(a)\n", "has no gate"),
-        ("a.bench", b"\xff\x00", "is no text"),
+        ("a.bench", b"\xff\x00", "is no UTF-8 text"),
         ("a.json", b'{"n": 3, "edges": [[0, 1], [1, 2], [2, 0]]}', "the edges form a loop"),
-        ("a.json", b'{"n": 3, "edges": [[0, 7]]}', "pair of numbers from 0 to 2"),
-        ("a.json", b'{"n": 3, "edges": 5}', "pair of numbers from 0 to 2"),
+        ("a.json", b'{"n": 3, "edges": [[0, 7]]}', "nodes, which are 0 to 2"),
+        ("a.json", b'{"n": 3, "edges": 5}', "edges is 5; input should be a valid list"),
         ("a.json", b'{"n": "3", "edges": []}', "n is '3'"),
         ("a.json", b'{"n": 3, "edges": [[0, 1]], "targets": [3]}', "target 3 is no node"),
     ],

@@ -183,3 +183,27 @@ def test_it_plans_the_graph_that_capture_plans() -> None:
 
     train(compiled(model, budget_gb=1, solver=spy), x, 1)
     assert seen == [len(capture(model, (x,)).graph.ops)]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        lambda z: z.chunk(2, -1),
+        lambda z: z.split([3, 5], -1),
+        lambda z: z.unbind(0),
+        lambda z: (z.chunk(2, -1)[0].mT, z.chunk(2, -1)[1].flatten(), z[1]),
+        lambda z: (z[::2], z[1::2, 3:]),
+    ],
+    ids=["chunk", "split", "unbind", "views of pieces", "overlapping"],
+)
+def test_outputs_that_are_pieces_of_one_tensor(pieces: Any) -> None:
+    class Pieces(nn.Linear):
+        def forward(self, x: torch.Tensor) -> Any:
+            return pieces(super().forward(x).tanh())
+
+    model, x = Pieces(8, 8), torch.randn(4, 8)
+    twin = copy.deepcopy(model)
+    for step in (twin, compiled(model, budget_bytes=10**9, solver="recompute_all")):
+        sum((i + 1) * part.square().mean() for i, part in enumerate(step(x))).backward()
+    for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import pebble
 from pebble.errors import InvalidArgument
 from pebble.measure.allocator import trace_memory
-from pebble.measure.memory import step_memory
+from pebble.measure.memory import check_optimizer, step_memory
 from pebble.measure.optimizers import Weight, optimizer_memory
 from pebble.tracing import Captured, capture
 
@@ -201,3 +203,14 @@ def test_an_optimizer_that_cannot_be_looked_into_must_have_stepped() -> None:
         optimizer_memory(optimizer, [])
     optimizer.state[parameter]["average"] = torch.zeros(10)
     assert optimizer_memory(optimizer, []).state == 40
+
+
+def test_an_optimizer_of_another_model_is_refused() -> None:
+    model, x = perceptron(), torch.randn(8, 300)
+    other = torch.optim.AdamW(copy.deepcopy(model).parameters())
+    for ask in (pebble.optimize, pebble.estimate):
+        with pytest.raises(InvalidArgument, match="AdamW holds no parameter of this Sequential"):
+            budget = {"budget_gb": 1} if ask is pebble.optimize else {}
+            ask(model, x, optimizer=other, **budget)
+    check_optimizer(torch.optim.AdamW(model[0].parameters()), model)
+    check_optimizer("adamw", model)

@@ -212,6 +212,35 @@ def test_hooks_see_the_micro_batch_alone(planned: Any) -> None:
     assert torch.equal(seen[1], 2 * before[0])
 
 
+def accumulate_node(leaf: torch.Tensor) -> Any:
+    """The node of autograd that adds up a leaf's gradient."""
+    made = leaf.expand_as(leaf).grad_fn
+    assert made is not None
+    return made.next_functions[0][0]
+
+
+def test_hooks_before_the_accumulate_node_change_the_micro_batch_alone(planned: Any) -> None:
+    model, module, x = planned
+    before = gradients(model)
+    node = accumulate_node(model.layers[0].weight)
+    node.register_prehook(lambda grads: tuple(g * 10 for g in grads))
+    module(x).backward()
+    assert torch.allclose(model.layers[0].weight.grad, 11 * before[0])
+    assert torch.equal(model.layers[1].weight.grad, 2 * before[2])
+
+
+def test_hooks_after_the_accumulate_node_see_the_micro_batch(planned: Any) -> None:
+    model, module, x = planned
+    before, seen = gradients(model), []
+    node = accumulate_node(model.layers[0].weight)
+    handle = node.register_hook(lambda _, grads: seen.append(grads[0].clone()))
+    module(x).backward()
+    handle.remove()
+    module(x).backward()
+    assert len(seen) == 1 and torch.equal(seen[0], before[0])
+    assert torch.allclose(model.layers[0].weight.grad, 3 * before[0])
+
+
 def test_a_gradient_stays_the_same_tensor(planned: Any) -> None:
     model, module, x = planned
     before = [p.grad for p in model.parameters()]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
 import pebble
 from pebble.plan.optimization import plan_step
+from pebble.tracing import hidden_state_recorders as recorders
 
 
 def segformer() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
@@ -50,3 +53,12 @@ def test_a_model_that_has_run_before_keeps_its_recorders_and_takes_a_plan() -> N
     plan = pebble.optimize(model, inputs, budget_gb=1, solver="greedy")
     assert hooks(model) == before
     plan.apply(model)(**inputs).loss.backward()
+
+
+def test_only_a_part_of_transformers_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers.utils.output_capturing
+
+    assert transformers.utils.output_capturing.__name__ == recorders.MODULE
+    monkeypatch.delitem(sys.modules, "transformers.modeling_utils", raising=False)
+    with recorders.recorders_in_place(torch.nn.Linear(2, 2)) as nothing:
+        assert nothing is None and "transformers.modeling_utils" not in sys.modules

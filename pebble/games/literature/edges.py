@@ -9,6 +9,11 @@ from typing import Any
 
 from pebble.errors import GraphError
 from pebble.graph import Graph, Op, Phase, Value
+from pebble.ordering import cycle_text
+from pebble.schema import check_data
+
+MOST_ALONE = 100_000
+"""Nodes of a file without an edge: a few bytes of text must not ask for a large graph."""
 
 
 def graph_of_edges(
@@ -60,27 +65,22 @@ def graph_of_numbered(data: dict[str, Any], file: Path) -> Graph:
     GraphError
         If that is no graph; names the file.
     """
-    n, edges, targets = data["n"], data["edges"], data.get("targets") or []
-    if not isinstance(n, int) or n < 1:
-        raise GraphError(f"{file}: n is {n!r}; it must be a number of nodes, at least 1.")
-    pairs = edges if isinstance(edges, list) else [edges]
-    for pair in pairs:
-        if not (isinstance(pair, list) and len(pair) == 2 and all(_is_node(v, n) for v in pair)):
-            raise GraphError(
-                f"{file}: edges holds {pair!r}; each edge is a pair of numbers from 0 to {n - 1}."
-            )
-    for v in targets if isinstance(targets, list) else [targets]:
-        if not _is_node(v, n):
-            raise GraphError(f"{file}: target {v!r} is no node; nodes are 0 to {n - 1}.")
-    order = list(range(n))
-    if any(u >= v for u, v in pairs):
-        reads: dict[int, list[int]] = {v: [] for v in order}
-        for u, v in pairs:
-            reads[v].append(u)
-        try:
-            order = list(TopologicalSorter(reads).static_order())
-        except CycleError as error:
-            raise GraphError(f"{file}: the edges form a loop through {error.args[1][0]}.") from None
+    from pebble.games.literature.numbered_schema import NumberedForm
+
+    check_data(data, NumberedForm, what=str(file), error=GraphError)
+    n, pairs, targets = data["n"], data["edges"], data.get("targets") or []
+    if n > 2 * len(pairs) + MOST_ALONE:
+        raise GraphError(
+            f"{file}: n is {n}, with {len(pairs)} edges; at most {MOST_ALONE:,} nodes may stand "
+            "alone."
+        )
+    for u, v in pairs:
+        if u >= n or v >= n:
+            raise GraphError(f"{file}: edge {u}, {v} leaves the nodes, which are 0 to {n - 1}.")
+    for v in targets:
+        if v >= n:
+            raise GraphError(f"{file}: target {v} is no node; nodes are 0 to {n - 1}.")
+    order = _order(n, pairs, file)
     at = {v: i for i, v in enumerate(order)}
     return graph_of_edges(
         n,
@@ -91,5 +91,15 @@ def graph_of_numbered(data: dict[str, Any], file: Path) -> Graph:
     )
 
 
-def _is_node(v: Any, n: int) -> bool:
-    return isinstance(v, int) and not isinstance(v, bool) and 0 <= v < n
+def _order(n: int, pairs: Sequence[Sequence[int]], file: Path) -> list[int]:
+    """The nodes as they are listed if that is a topological order, else in one."""
+    if all(u < v for u, v in pairs):
+        return list(range(n))
+    reads: dict[int, list[int]] = {v: [] for v in range(n)}
+    for u, v in pairs:
+        reads[v].append(u)
+    try:
+        return list(TopologicalSorter(reads).static_order())
+    except CycleError as error:
+        loop = cycle_text(error.args[1][:-1])
+        raise GraphError(f"{file}: the edges form a loop: {loop}.") from None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pebble.games.literature.edges import graph_of_edges
 from pebble.games.literature.random_graphs import random_dag, random_layered
-from pebble.games.literature.sizes import require_least
+from pebble.games.literature.sizes import bounded_power, require_least, require_room
 from pebble.graph import Graph
 
 
@@ -19,13 +19,16 @@ def path(n: int) -> Graph:
     5
     """
     require_least(n=n)
+    require_room("path", n, n - 1)
     return graph_of_edges(n, [(i, i + 1) for i in range(n - 1)], name=f"path:{n}")
 
 
 def tree(arity: int, height: int) -> Graph:
     """The complete tree of an arity and a height in edges; leaves first, the root is the target."""
     require_least(arity=arity, height=height)
-    level, edges, n = list(range(arity**height)), [], arity**height
+    leaves = bounded_power(arity, height)
+    require_room("tree", leaves + height, 2 * leaves)
+    level, edges, n = list(range(leaves)), [], leaves
     while len(level) > 1:
         parents = list(range(n, n + len(level) // arity))
         edges += [(u, parents[i // arity]) for i, u in enumerate(level)]
@@ -42,6 +45,7 @@ def pyramid(height: int) -> Graph:
     6
     """
     require_least(height=height)
+    require_room("pyramid", (height + 1) * (height + 2) // 2, height * (height + 1))
     level, edges, n = list(range(height + 1)), [], height + 1
     while len(level) > 1:
         above = list(range(n, n + len(level) - 1))
@@ -53,6 +57,7 @@ def pyramid(height: int) -> Graph:
 def grid(rows: int, columns: int) -> Graph:
     """The grid where each node reads its neighbours above and to the left."""
     require_least(rows=rows, columns=columns)
+    require_room("grid", rows * columns, 2 * rows * columns)
     edges = []
     for r in range(rows):
         for c in range(columns):
@@ -68,7 +73,8 @@ def butterfly(log2n: int) -> Graph:
     log2n + 1 ranks of 2**log2n nodes; node i of rank r + 1 reads i and i with bit r flipped.
     """
     require_least(log2n=log2n)
-    width = 2**log2n
+    width = bounded_power(2, log2n)
+    require_room("butterfly", width * (log2n + 1), 2 * width * log2n)
     edges = [
         (rank * width + j, (rank + 1) * width + i)
         for rank in range(log2n)
@@ -81,6 +87,7 @@ def butterfly(log2n: int) -> Graph:
 def bipartite_stack(width: int, layers: int) -> Graph:
     """A stack of complete bipartite graphs, with `layers` layers of edges."""
     require_least(width=width, layers=layers)
+    require_room("stack", width * (layers + 1), width * width * layers)
     edges = [
         (t * width + i, (t + 1) * width + j)
         for t in range(layers)
@@ -93,7 +100,8 @@ def bipartite_stack(width: int, layers: int) -> Graph:
 def bit_reversal(log2n: int) -> Graph:
     """Two chains of 2**log2n nodes; the second one reads the first in bit-reversed order."""
     require_least(log2n=log2n)
-    n = 2**log2n
+    n = bounded_power(2, log2n)
+    require_room("pair of chains", 2 * n, 3 * n)
     edges = [(i, i + 1) for i in range(n - 1)] + [(n + i, n + i + 1) for i in range(n - 1)]
     edges += [(i, n + int(f"{i:0{log2n}b}"[::-1], 2) if log2n else n) for i in range(n)]
     return graph_of_edges(2 * n, edges, name=f"bitrev:{log2n}")
@@ -105,6 +113,7 @@ def training_chain(n: int) -> Graph:
     The first backward node stands for the loss and reads the last forward node.
     """
     require_least(n=n)
+    require_room("training chain", 2 * n, 3 * n)
     edges = [(i, i + 1) for i in range(2 * n - 1)]
     edges += [(i, 2 * n - 1 - i) for i in range(n - 1)]
     names = [f"f{i}" for i in range(n)] + [f"b{i}" for i in reversed(range(n))]
@@ -119,6 +128,8 @@ def matrix_product(rows: int, inner: int, columns: int) -> Graph:
     Inputs a and b, inner products one by one, and a chain of partial sums for each entry.
     """
     require_least(rows=rows, inner=inner, columns=columns)
+    products = rows * inner * columns
+    require_room("matrix product", rows * inner + inner * columns + 2 * products, 4 * products)
     names = [f"a{i}.{k}" for i in range(rows) for k in range(inner)]
     names += [f"b{k}.{j}" for k in range(inner) for j in range(columns)]
     first_b, edges = rows * inner, []

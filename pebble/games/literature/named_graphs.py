@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ from pebble.games.literature.edges import graph_of_numbered
 from pebble.games.literature.families import FAMILIES
 from pebble.games.literature.netlist import parse_bench
 from pebble.graph import Graph
+from pebble.schema import shortened
+from pebble.textfile import parse_json, read_text
 
 
 def make_graph(text: str) -> Graph:
@@ -31,9 +32,11 @@ def make_graph(text: str) -> Graph:
     >>> make_graph("pyramid:8")
     Graph('pyramid:8', ops=45, values=45)
     """
-    if text.partition(":")[0] in FAMILIES and not Path(text).is_file():
-        return _of_family(text)
     file = Path(text)
+    if "\0" in text:
+        raise InvalidArgument(f"{text!r} holds a null byte; no file is called that.")
+    if text.partition(":")[0] in FAMILIES and not file.is_file():
+        return _of_family(text)
     if file.is_dir():
         raise InvalidArgument(f"{text!r} is a folder; name a file in it.")
     if file.is_file():
@@ -41,7 +44,7 @@ def make_graph(text: str) -> Graph:
     if file.suffix in (".bench", ".json"):
         raise InvalidArgument(f"There is no file {text!r}.")
     raise InvalidArgument(
-        f"{text!r} is neither a file nor a family with numbers; families are "
+        f"{shortened(text)} is neither a file nor a family with numbers; families are "
         f"{', '.join(FAMILIES)} (as in pyramid:4)."
     )
 
@@ -63,24 +66,19 @@ def _of_family(text: str) -> Graph:
         optional = [name.upper() for name, needed in parameters if not needed]
         end = f" ({' and '.join(optional)} may be left out)" if optional else ""
         raise InvalidArgument(
-            f"{text!r} does not fit the family {family!r}: write {family}:{form} with whole "
-            f"numbers{end}."
+            f"{shortened(text)} does not fit the family {family!r}: write {family}:{form} with "
+            f"whole numbers{end}."
         )
     return make(*given)
 
 
 def read_graph(file: Path) -> Graph:
     """The graph of a file; see `make_graph`."""
-    try:
-        text = file.read_text()
-    except UnicodeDecodeError:
-        raise GraphError(f"{file} is no text; a .bench netlist or a JSON graph is.") from None
-    except OSError as error:
-        raise InvalidArgument(f"{file} cannot be read: {error.strerror}.") from None
+    text = read_text(file, what="The graph file", error=GraphError)
     if file.suffix == ".bench":
         return parse_bench(text, name=file.stem)
     try:
-        data: Any = json.loads(text)
+        data: Any = parse_json(text)
     except ValueError as error:
         raise InvalidArgument(f"{file} is no JSON: {error}.") from None
     if isinstance(data, dict) and "edges" in data and "n" in data:

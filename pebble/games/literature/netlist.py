@@ -8,6 +8,8 @@ from pathlib import Path
 from pebble.errors import GraphError
 from pebble.games.literature.edges import graph_of_edges
 from pebble.graph import Graph
+from pebble.schema import shortened
+from pebble.textfile import read_text
 
 _PORT = re.compile(r"(INPUT|OUTPUT)\s*\(\s*([^\s()]+)\s*\)$", re.IGNORECASE)
 _GATE = re.compile(r"(\S+?)\s*=\s*(\w+)(?:\s+0x[0-9a-fA-F]+)?\s*(?:\(([^()]*)\))?$")
@@ -16,7 +18,8 @@ _CONSTANTS = {"gnd", "vdd"}
 
 def read_bench(file: str | Path, *, inverters: bool = False) -> Graph:
     """The gates of a netlist file; see `parse_bench`."""
-    return parse_bench(Path(file).read_text(), name=Path(file).stem, inverters=inverters)
+    text = read_text(file, what="The netlist", error=GraphError)
+    return parse_bench(text, name=Path(file).stem, inverters=inverters)
 
 
 def parse_bench(text: str, *, name: str = "netlist", inverters: bool = False) -> Graph:
@@ -45,16 +48,17 @@ def parse_bench(text: str, *, name: str = "netlist", inverters: bool = False) ->
     """
     inputs, outputs, reads, same = _parse_lines(text, name, inverters)
 
+    roots = _roots(same)
+
     def driver(signal: str) -> str | None:
         """The gate that makes a signal; None for inputs and constants."""
-        for _ in range(len(same) + 1):
-            if signal not in same:
-                break
-            signal = same[signal]
+        signal = roots.get(signal, signal)
         if signal in inputs:
             return None
         if signal not in reads:
-            raise GraphError(f"Signal {signal!r} of netlist {name!r} is driven by nothing.")
+            raise GraphError(
+                f"Signal {shortened(signal)} of netlist {name!r} is driven by nothing."
+            )
         return signal
 
     found = {
@@ -75,6 +79,18 @@ def parse_bench(text: str, *, name: str = "netlist", inverters: bool = False) ->
     )
 
 
+def _roots(same: dict[str, str]) -> dict[str, str]:
+    """Where each chain of buffers and inverters begins; in a loop of them, one of the loop."""
+    roots: dict[str, str] = {}
+    for signal in same:
+        chain: dict[str, None] = {}
+        while signal in same and signal not in roots and signal not in chain:
+            chain[signal] = None
+            signal = same[signal]
+        roots |= dict.fromkeys(chain, roots.get(signal, signal))
+    return roots
+
+
 def _parse_lines(
     text: str, name: str, inverters: bool
 ) -> tuple[set[str], list[str], dict[str, list[str]], dict[str, str]]:
@@ -90,7 +106,9 @@ def _parse_lines(
         elif port:
             outputs.append(port[2])
         elif gate and (gate[1] in reads or gate[1] in same or gate[1] in inputs):
-            raise GraphError(f"Line {number} of netlist {name!r} drives {gate[1]!r} once more.")
+            raise GraphError(
+                f"Line {number} of netlist {name!r} drives {shortened(gate[1])} once more."
+            )
         elif gate and gate[2].lower() in _CONSTANTS:
             inputs.add(gate[1])
         elif gate and gate[3] is not None:
@@ -100,7 +118,9 @@ def _parse_lines(
             else:
                 reads[gate[1]] = signals
         elif line:
-            raise GraphError(f"Line {number} of netlist {name!r} cannot be read: {line!r}.")
+            raise GraphError(
+                f"Line {number} of netlist {name!r} cannot be read: {shortened(line)}."
+            )
     return inputs, outputs, reads, same
 
 
@@ -116,7 +136,9 @@ def _topological(reads: dict[str, list[str]], name: str) -> list[str]:
                 continue
             open_reads = [u for u in reads[gate] if state.get(u) != 2]
             if any(state.get(u) == 1 for u in open_reads):
-                raise GraphError(f"The gates of netlist {name!r} form a loop through {gate!r}.")
+                raise GraphError(
+                    f"The gates of netlist {name!r} form a loop through {shortened(gate)}."
+                )
             state[gate] = 1
             if open_reads:
                 stack += open_reads

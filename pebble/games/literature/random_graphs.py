@@ -6,7 +6,7 @@ import random
 from itertools import pairwise
 
 from pebble.games.literature.edges import graph_of_edges
-from pebble.games.literature.sizes import require_least
+from pebble.games.literature.sizes import require_least, require_room
 from pebble.graph import Graph
 
 
@@ -16,6 +16,7 @@ def random_dag(n: int, density: float = 0.35, *, seed: int = 0, weighted: bool =
     With `weighted`, sizes are uniform in 1..5 and costs in 1..9.
     """
     require_least(n=n)
+    require_room("random graph", n, 3 * n, n * (n - 1) // 2)
     rng = random.Random(seed * 1_000_003 + n)
     edges = []
     for v in range(n):
@@ -37,6 +38,8 @@ def random_layered(n: int, width: int = 5, *, seed: int = 0, weighted: bool = Fa
     with probability 0.2 plus one parent a node, and about one edge in seven skips layers.
     """
     require_least(n=n, width=width)
+    wide = min(width + width // 2, n)
+    require_room("layered graph", n, n * wide // 5)
     rng = random.Random(seed * 1_000_003 + 7 * n + width)
     layers, v = [[0]], 1
     while v < n - 1:

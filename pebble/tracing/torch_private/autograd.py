@@ -32,6 +32,19 @@ def has_hooks(leaf: torch.Tensor) -> bool:
     return bool(leaf._backward_hooks) or bool(getattr(leaf, "_post_accumulate_grad_hooks", None))
 
 
+def has_node_hooks(node: Any) -> bool:
+    """Whether somebody wants to see what goes into an autograd node, or comes out of it."""
+    return any(_hooks_by(register) for register in (node.register_prehook, node.register_hook))
+
+
+def _hooks_by(register: Any) -> bool:
+    # Hooks are listed nowhere, but the handle of a new one knows the dictionary of them all.
+    handle = register(None)
+    found = len(handle.hooks_dict_ref()) > 1
+    handle.remove()
+    return found
+
+
 def version_of(tensor: torch.Tensor) -> int:
     """How often a tensor's contents were changed in place."""
     # What autograd itself compares; any public check needs a backward.

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from pebble.tracing.torch_private.effect_tokens import drop_tokens
+
 
 class EndKind(StrEnum):
     """What an input or output of a joint graph stands for."""
@@ -65,15 +67,27 @@ def trace_joint(
     with contextlib.ExitStack() as stack:
         stack.enter_context(fake_mode)
         stack.enter_context(tracing(TracingContext(fake_mode)))
+        stack.enter_context(_backward_outside_autocast())
         made = aot_export_joint_with_descriptors(
             stack, graph, flat, {}, keep_inference_input_mutations=False
         )
     module = made.graph_module
     module.graph.set_codegen(fx.graph.CodeGen())  # flat arguments, instead of two tuples
+    drop_tokens(module.graph)
     nodes = module.graph.nodes
     inputs = [_input_end(n.meta["desc"]) for n in nodes if n.op == "placeholder"]
     outputs = [_output_end(d) for d in module.graph.output_node().meta["desc"]]
     return JointTrace(module, tuple(inputs), tuple(outputs))
+
+
+def _backward_outside_autocast() -> contextlib.AbstractContextManager[None]:
+    """Trace the backward as eager runs it; torch's default is under the ambient autocast."""
+    from torch._functorch import config
+
+    if not hasattr(config, "backward_pass_autocast"):
+        return contextlib.nullcontext()
+    patched: contextlib.AbstractContextManager[None] = config.patch(backward_pass_autocast="off")
+    return patched
 
 
 def _input_end(desc: Any) -> tuple[EndKind, int] | None:

@@ -1,0 +1,90 @@
+"""What users hand over as a model: brought to the module that can be traced, or refused."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import singledispatch
+from typing import Any
+
+import torch
+from torch import nn
+
+from pebble.errors import InvalidArgument
+
+# Names, not classes: importing torch.distributed takes longer than a small capture.
+_WRAPPERS = {
+    "torch.nn.parallel.distributed": (
+        "is wrapped in DistributedDataParallel. Plan the model inside of it (its .module) and wrap "
+        "what Plan.apply returns"
+    ),
+    "torch.distributed.fsdp": (
+        "is sharded by FSDP, which gathers parameters while the step runs: a plan knows whole ones "
+        "only. Plan the model before it is sharded to see what it needs, or train it with "
+        "DistributedDataParallel around the planned module"
+    ),
+}
+
+_COMPILED = (
+    "is compiled already. Pass the model as it was before torch.compile (its _orig_mod), or "
+    'compile with torch.compile(model, backend="pebble", options={"budget_gb": ...})'
+)
+
+
+@singledispatch
+def plain(module: nn.Module) -> nn.Module:
+    """The module itself, or what it was before pebble planned it.
+
+    The planned module registers how; it stands above the tracer.
+    """
+    return module
+
+
+def plannable(model: Any) -> nn.Module:
+    """The module that can be traced of what a user calls the model.
+
+    Raises
+    ------
+    InvalidArgument
+        If it is none, or wrapped in what a plan cannot stand for; says what to pass.
+    """
+    if isinstance(model, torch.export.ExportedProgram):
+        model = model.module()
+    if not isinstance(model, nn.Module):
+        raise InvalidArgument(
+            f"The model is a {type(model).__name__}; pass a torch.nn.Module, a "
+            "torch.fx.GraphModule or a torch.export.ExportedProgram."
+        )
+    model = plain(model)
+    for name, module in model.named_modules():
+        reason = _reason_against(module)
+        if not name and hasattr(model, "_orig_mod"):
+            reason = _COMPILED  # compiled parts are traced through
+        if reason is not None:
+            raise InvalidArgument(f"{f'Part {name!r} of the' if name else 'The'} model {reason}.")
+    return model
+
+
+def _reason_against(module: nn.Module) -> str | None:
+    homes = [kind.__module__ for kind in type(module).__mro__]
+    for place, reason in _WRAPPERS.items():
+        if any(home == place or home.startswith(f"{place}.") for home in homes):
+            return reason
+    return None
+
+
+@contextlib.contextmanager
+def plain_parts(model: nn.Module) -> Iterator[None]:
+    """Within it no part of the model is a planned module: the plan to be made is for all of it."""
+    found = [
+        (*name.rpartition(".")[::2], module)
+        for name, module in model.named_modules(remove_duplicate=False)
+        if name and plain(module) is not module
+    ]
+    try:
+        for place, key, part in found:
+            setattr(model.get_submodule(place), key, plain(part))
+        yield
+    finally:
+        for place, key, part in found:
+            setattr(model.get_submodule(place), key, part)
