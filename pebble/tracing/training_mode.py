@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -12,7 +13,7 @@ from pebble.notices import warn
 
 
 @contextlib.contextmanager
-def training_mode(model: nn.Module) -> Iterator[None]:
+def training_mode(model: Any) -> Iterator[None]:
     """A model as `model.train()` leaves it, and afterwards as it was.
 
     Only a model that is itself in evaluation mode changes, and is told of: submodules in evaluation
@@ -28,13 +29,13 @@ def training_mode(model: nn.Module) -> Iterator[None]:
     >>> model.training
     False
     """
-    if model.training:
+    if not isinstance(model, nn.Module) or model.training:  # an exported program has but one mode
         yield
         return
     before = {name: module.training for name, module in model.named_modules()}
     try:
         model.train()
-    except NotImplementedError:  # an exported program has but one mode
+    except NotImplementedError:  # nor has the module of one
         yield
         return
     name = type(model).__name__

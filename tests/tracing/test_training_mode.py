@@ -85,3 +85,10 @@ def test_modes_by_name_are_put_back_after_an_error() -> None:
         assert [m.training for m in model] == [False, True]
         raise KeyError
     assert [m.training for m in model] == [True, False]
+
+
+def test_an_exported_program_has_but_one_mode() -> None:
+    program = torch.export.export(nn.Sequential(nn.Linear(4, 4)).eval(), (X,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pebble.PebbleWarning)
+        assert pebble.optimize(program, X, budget_gb=1, solver="keep_all").peak_bytes > 0
