@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pebble.runtime.input_guard import InputGuard
+from pebble.runtime.input_guard import InputGuard, WriteGuard
 from pebble.runtime.model_guard import ModelGuard
 from pebble.runtime.tensor_spec import TensorSpec, mismatch
 from pebble.tracing.captured import Captured
@@ -24,6 +24,7 @@ class Guards:
     inputs: InputGuard
     order: tuple[int, ...]
     autocast: tuple[tuple[str, bool, torch.dtype], ...]
+    writes: WriteGuard
 
     @classmethod
     def of(cls, model: nn.Module, captured: Captured) -> Guards:
@@ -38,6 +39,7 @@ class Guards:
             InputGuard(specs, captured.state.constants),
             tuple(position[slot.node] for slot in fed),
             captured.state.autocast,
+            WriteGuard.of(fed, captured.outputs),
         )
 
     def match(
@@ -58,7 +60,9 @@ class Guards:
                     f", but is {_say_autocast(now, kind)}.",
                 )
         found = self.model.match(model) + self.inputs.match(model.forward, args, kwargs)
-        return [found[i] for i in self.order]
+        tensors = [found[i] for i in self.order]
+        self.writes.check(tensors)
+        return tensors
 
 
 def _say_autocast(enabled: bool, dtype: torch.dtype) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
 
+from pebble.errors import PlanMismatch
 from pebble.runtime.tensor_spec import TensorSpec, mismatch
+from pebble.tracing.shared_memory import share_memory, span_of, spans_meet
+from pebble.tracing.signature import Output, Slot, SlotKind, overwritten_inputs
 from pebble.tracing.torch_private.pytree import TreeSpec, call_leaves, tree_flatten
 
 _CACHE = "kwargs['use_cache']"  # capture switches it off where the caller says nothing
@@ -99,6 +103,59 @@ class InputGuard:
     def _wrong(self, what: str) -> NoReturn:
         names = ", ".join([*(spec.name for spec in self.specs), *self.constants])
         raise mismatch(f"This call differs from the plan's inputs ({names})", f": {what}.")
+
+
+@dataclass(frozen=True)
+class WriteGuard:
+    """What a step writes to must share no memory with what a call passes.
+
+    A capture refuses such inputs, so the step knows nothing of them. Places are positions among
+    the tensors of a call.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of all tensors of a call.
+    inputs : tuple of int
+        What the caller passes.
+    written : tuple of int
+        What the step writes to: inputs, and buffers of the model.
+    """
+
+    names: tuple[str, ...]
+    inputs: tuple[int, ...]
+    written: tuple[int, ...]
+
+    @classmethod
+    def of(cls, slots: Sequence[Slot], outputs: Sequence[Output]) -> WriteGuard:
+        """The guard of a step that is given these slots, in this order."""
+        overwritten = overwritten_inputs(slots, outputs)
+        return cls(
+            tuple(slot.name for slot in slots),
+            tuple(i for i, slot in enumerate(slots) if slot.kind is SlotKind.INPUT),
+            tuple(i for i, slot in enumerate(slots) if slot.node in overwritten),
+        )
+
+    def check(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Raise `PlanMismatch` if an input shares memory with what the step writes to."""
+        if not self.written or not self.inputs:
+            return
+        given = [(i, span_of(tensors[i])) for i in self.inputs]
+        held = None
+        for w in self.written:
+            span, others = span_of(tensors[w]), given
+            if w in self.inputs:
+                if held is None:
+                    known = set(self.inputs)
+                    held = [(i, span_of(t)) for i, t in enumerate(tensors) if i not in known]
+                others = given + held
+            for i, other in others:
+                if i != w and spans_meet(span, other) and share_memory(tensors[w], tensors[i]):
+                    raise PlanMismatch(
+                        f"{self.names[w]!r}, which the planned step writes to, shares memory with "
+                        f"{self.names[i]!r}; at planning they were apart. Pass a copy of one of "
+                        "them (.clone()), or apply the plan with on_mismatch='eager'."
+                    )
 
 
 def _by_keyword(path: str, parameters: list[inspect.Parameter]) -> str:

@@ -66,7 +66,8 @@ def _draw(
 ) -> list[fx.Node]:
     """The nodes that draw a mask for a tensor, the last of them the mask."""
     dims = list(range(like.dim()))
-    order = sorted(dims, key=lambda d: -like.stride(d)) if in_memory_order else dims
+    strides = like.stride()
+    order = sorted(dims, key=lambda d: -strides[d]) if in_memory_order else dims
     blank = call(
         aten.empty.memory_format,
         [like.shape[d] for d in order],

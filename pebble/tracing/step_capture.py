@@ -21,6 +21,8 @@ from pebble.tracing.hidden_state_recorders import recorders_in_place
 from pebble.tracing.joint_cleanup import JointCleanup
 from pebble.tracing.plannable import plain_parts, plannable
 from pebble.tracing.refusals import attempt, check_side_effects, check_sizes
+from pebble.tracing.returned_arguments import restore_returned_arguments
+from pebble.tracing.shared_memory import check_written_alone, naming_views
 from pebble.tracing.signature import StepSignature, stands_outside
 from pebble.tracing.torch_private.dynamo import trace_forward
 from pebble.tracing.torch_private.joint_export import JointTrace, trace_joint
@@ -94,14 +96,16 @@ def capture(
         traced = attempt("forward", model, lambda: trace_forward(model, inputs.args, inputs.kwargs))
         check_sizes(traced, model)
         check_side_effects(traced, model)
+        attempt("forward", model, lambda: restore_returned_arguments(traced.graph_module))
         output = attempt("loss", model, lambda: read_output(traced, loss, loss_only=loss_only))
         forward = ForwardGraph.of(traced, output, model, inputs)
-        joint = attempt(
-            "backward",
-            model,
-            lambda: trace_joint(forward.graph_module, forward.tensors, traced.fake_mode),
-        )
-        captured = _finish(model, inputs, forward, output, joint, loss)
+        with naming_views(model, zip(inputs.paths, inputs.given)):
+            joint = attempt(
+                "backward",
+                model,
+                lambda: trace_joint(forward.graph_module, forward.tensors, traced.fake_mode),
+            )
+            captured = _finish(model, inputs, forward, output, joint, loss)
         return replace(captured, loss_only=loss_only, input_bytes=given)
 
 
@@ -129,6 +133,7 @@ def _finish(
     correct_metadata(joint.graph_module)
     step = JointCleanup(forward, joint, output)
     step.tidy()
+    check_written_alone(model, zip(inputs.paths, inputs.given), step.outputs)
     built = build_graph(
         step.module,
         StepSignature.of(step.slots, step.tangents, step.outputs, step.gradients),

@@ -26,6 +26,8 @@ class TracedInputs:
     constants : dict of str to object
         Leaves that are no tensors, by path.
     fake : bool
+    given : tuple of Tensor
+        The caller's own tensors, which may share memory.
     """
 
     args: tuple[Any, ...]
@@ -34,6 +36,7 @@ class TracedInputs:
     tensors: tuple[torch.Tensor, ...]
     constants: dict[str, Any]
     fake: bool
+    given: tuple[torch.Tensor, ...]
 
     @classmethod
     def of(cls, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedInputs:
@@ -59,7 +62,8 @@ class TracedInputs:
             paths.append(name)
         args, kwargs = tree_unflatten(made, spec)
         tensors = tuple(leaf for leaf in made if isinstance(leaf, torch.Tensor))
-        return cls(args, kwargs, tuple(paths), tensors, constants, mode is not None)
+        given = tuple(leaf for _, leaf in found if isinstance(leaf, torch.Tensor))
+        return cls(args, kwargs, tuple(paths), tensors, constants, mode is not None, given)
 
 
 def _twin(tensor: torch.Tensor) -> torch.Tensor:

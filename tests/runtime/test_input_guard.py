@@ -77,3 +77,53 @@ def test_on_mismatch_eager_runs_the_model() -> None:
     assert not module(X, Y)["logits"].requires_grad
     with pytest.raises(InvalidArgument, match="on_mismatch"):
         planned(Net(), X, Y, on_mismatch="ignore")
+
+
+class Writes(nn.Module):
+    """Adds to its first input, and counts in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(6, 6)
+        self.register_buffer("total", torch.zeros(5, 6))
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        a.add_(1.0)
+        self.total.add_(b)
+        return self.mix(b) + self.mix(a).sum()
+
+
+def test_inputs_of_a_call_may_not_share_what_is_written_to() -> None:
+    model = Writes()
+    a, b = torch.randn(5, 6), torch.randn(5, 6)
+    module = planned(model, a.clone(), b)
+    module(a, b).sum().backward()
+    long = torch.randn(8, 6)
+    for first, second, name in (
+        (b, b, r"args\[1\]"),
+        (long[:5], long[3:], r"args\[1\]"),
+        (model.total, b, "total"),
+        (b, model.total, "total"),
+        (model.mix.weight.detach()[:5], b, "mix.weight"),
+    ):
+        with pytest.raises(PlanMismatch, match=f"shares memory with|{name}.*Pass a copy"):
+            module(first, second)
+    module(long[:3].repeat(2, 1)[:5], long[3:]).sum().backward()
+    table = torch.randn(10, 6)
+    before = table.clone()
+    module(table[:5], table[5:]).sum().backward()  # halves are apart
+    assert torch.equal(table[:5], before[:5] + 1)
+
+
+def test_without_a_write_inputs_may_be_one_tensor() -> None:
+    model = Net()
+    module = planned(nn.Bilinear(6, 6, 2), X, X.clone())
+    module(X, X).sum().backward()
+    assert planned(model, X)(X).grad_fn is not None
+
+
+def test_a_call_with_shared_memory_runs_eagerly_where_that_was_asked_for() -> None:
+    a, model = torch.randn(5, 6), Writes()
+    eager = model(a.clone(), a + 1)
+    module = planned(model, a.clone(), a.clone(), on_mismatch="eager")
+    assert torch.equal(module(a, a), eager)
