@@ -1,11 +1,11 @@
 """pebble: fit a PyTorch training step into a memory budget, with the least recomputation."""
 
-import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pebble._version import __version__
 from pebble.errors import (
+    BudgetNotKept,
     CaptureError,
     GraphError,
     InfeasibleBudget,
@@ -13,8 +13,10 @@ from pebble.errors import (
     InvalidArgument,
     InvalidSchedule,
     PebbleError,
+    PebbleWarning,
     PlanFormatError,
     PlanMismatch,
+    PlanNotInEffect,
     UnknownSolver,
 )
 from pebble.graph import Graph, Op, Value
@@ -36,10 +38,13 @@ if TYPE_CHECKING:
     from pebble.plan.optimization import optimize
     from pebble.plan.plan import Plan
     from pebble.plan.sweeps import Sweep, sweep
+    from pebble.runtime.plan_status import PlanStatus
+    from pebble.runtime.status import status
 
 __all__ = [
     "Answer",
     "BatchSizes",
+    "BudgetNotKept",
     "CaptureError",
     "Estimate",
     "Fit",
@@ -52,9 +57,12 @@ __all__ = [
     "Objective",
     "Op",
     "PebbleError",
+    "PebbleWarning",
     "Plan",
     "PlanFormatError",
     "PlanMismatch",
+    "PlanNotInEffect",
+    "PlanStatus",
     "Problem",
     "Recipe",
     "Recommendation",
@@ -78,11 +86,10 @@ __all__ = [
     "simulate",
     "solve",
     "solver_names",
+    "status",
     "sweep",
     "weight_arithmetic",
 ]
-
-logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # What most programs need of these is one or two; some of their rooms import torch, which takes
 # longer than everything here together.
@@ -91,6 +98,7 @@ _LATE = {
     "Estimate": "finetune.estimates",
     "Fit": "finetune.card_fit",
     "Plan": "plan.plan",
+    "PlanStatus": "runtime.plan_status",
     "Recipe": "finetune.recipes",
     "Recommendation": "finetune.recipes",
     "Sweep": "plan.sweeps",
@@ -102,6 +110,7 @@ _LATE = {
     "micro_batches": "finetune.micro_batch_splits",
     "optimize": "plan.optimization",
     "recommend": "finetune.recommendations",
+    "status": "runtime.status",
     "sweep": "plan.sweeps",
     "weight_arithmetic": "measure.weights",
 }

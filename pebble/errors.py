@@ -1,4 +1,4 @@
-"""The errors of pebble: every one says what is wrong, where, and what to try."""
+"""The errors and warnings of pebble: every one says what is wrong, where, and what to try."""
 
 from __future__ import annotations
 
@@ -51,7 +51,21 @@ class InputsRequired(PebbleError, ValueError):
 
 
 class PlanMismatch(PebbleError):
-    """A plan does not belong to this model or these inputs; names the first difference."""
+    """A plan does not belong to this model or these inputs; names the first difference.
+
+    Attributes
+    ----------
+    reason : str
+        The part of the sentence that says what was planned: the same for every call that differs
+        in this.
+    difference : str
+        What was planned and what was found, without advice.
+    """
+
+    def __init__(self, message: str, *, planned: str = "", found: str = "") -> None:
+        super().__init__(message)
+        self.reason = planned or message
+        self.difference = f"{planned}{found}" or message
 
 
 class PlanFormatError(PebbleError, ValueError):
@@ -60,3 +74,15 @@ class PlanFormatError(PebbleError, ValueError):
 
 class IllegalMove(PebbleError, ValueError):
     """A move of a pebbling strategy breaks a rule of its game; names the step, move and rule."""
+
+
+class PebbleWarning(UserWarning):
+    """Base of every warning that pebble issues about a plan."""
+
+
+class PlanNotInEffect(PebbleWarning):
+    """A training step runs, or will run, without its plan; says why."""
+
+
+class BudgetNotKept(PebbleWarning):
+    """A planned step may need more memory than its plan counts; says what was not counted."""

@@ -20,6 +20,7 @@ from pebble.schedule import Schedule
 from pebble.tracing import Captured
 from pebble.tracing.inputs import make_inputs
 from pebble.tracing.step_form import StepForm
+from pebble.tracing.training_mode import training_mode
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def estimate(
     )
     if captured is None:
         found = make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
-        with under_autocast(found.tensors(), autocast):
+        with under_autocast(found.tensors(), autocast), training_mode(model):
             form = StepForm.asked(replace(asked, accumulation_steps=1))
             captured = form.capture(model, found.args, found.kwargs)
     storage = Storage(implementation, state_dtype, master_weights, gradient_dtype, quantize, ddp)

@@ -21,6 +21,7 @@ from pebble.tracing import Captured
 from pebble.tracing.inputs import Inputs, make_inputs
 from pebble.tracing.step_form import StepForm
 from pebble.tracing.torch_private import pytree
+from pebble.tracing.training_mode import training_mode
 
 Change = Callable[[Step], Step]
 _KEPT, _SKETCHED = 3, 8  # exact steps and sketches that stay in memory
@@ -96,7 +97,8 @@ class Batches:
         if self.fake or batch in self._exact:
             return self.sketch(batch).captured
         inputs = self.inputs(batch)
-        return StepForm.asked(self.options).capture(self.model, inputs.args, inputs.kwargs)
+        with training_mode(self.model):
+            return StepForm.asked(self.options).capture(self.model, inputs.args, inputs.kwargs)
 
     def _sharing(self, **changes: Any) -> Batches:
         if self.fake:

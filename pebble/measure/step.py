@@ -22,6 +22,7 @@ from pebble.tracing.plannable import plannable
 from pebble.tracing.recorded_inputs import inputs_to_json
 from pebble.tracing.step_form import StepForm
 from pebble.tracing.torch_private.storages import storage_bytes
+from pebble.tracing.training_mode import training_mode
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def trace(model: Any, inputs: Any, options: StepOptions) -> Step:
     model = plannable(model)
     check_optimizer(options.optimizer, model)
     found = make_inputs(model, inputs, batch_size=options.batch_size, seq_len=options.seq_len)
-    captured = StepForm.asked(options).capture(model, found.args, found.kwargs)
+    with training_mode(model):
+        captured = StepForm.asked(options).capture(model, found.args, found.kwargs)
     record = StepRecord(
         model=type(model).__name__,
         device=captured.device,

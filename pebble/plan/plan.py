@@ -183,11 +183,17 @@ class Plan:
         InfeasibleBudget
             If the plan was made without measured workspace and does not fit with it.
         """
-        from pebble.runtime import build
+        from pebble.runtime import Promise, build
 
         step = self.step_of(model, inputs, loss)
-        plan = self.on(step)
-        return build(model, step.captured, plan.schedule, on_mismatch=on_mismatch)
+        plan, captured = self.on(step), step.captured
+        promise = Promise.of(
+            captured,
+            threads=step.record.threads,
+            peak_bytes=plan.peak_bytes,
+            budget_bytes=plan.budget_bytes,
+        )
+        return build(model, captured, plan.schedule, on_mismatch=on_mismatch, promise=promise)
 
     def validate(
         self,

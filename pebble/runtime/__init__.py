@@ -1,5 +1,6 @@
 """What runs: a captured step by a schedule, as a module, and the check of it against the model."""
 
 from pebble.runtime.planned_module import PlannedModule, build
+from pebble.runtime.promise import Promise
 
-__all__ = ["PlannedModule", "build"]
+__all__ = ["PlannedModule", "Promise", "build"]

@@ -56,8 +56,8 @@ class Guards:
             now, kind = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
             if now is not enabled or (now and kind is not dtype):
                 raise mismatch(
-                    f"Autocast was {_say_autocast(enabled, dtype)} at planning, but is "
-                    f"{_say_autocast(now, kind)}."
+                    f"Autocast was {_say_autocast(enabled, dtype)} at planning",
+                    f", but is {_say_autocast(now, kind)}.",
                 )
         found = self.model.match(model) + self.inputs.match(model.forward, args, kwargs)
         tensors = [found[i] for i in self.order]

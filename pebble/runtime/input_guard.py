@@ -66,7 +66,7 @@ class InputGuard:
         for i, name, planned in fixed:
             value = leaves[i]
             if value is not planned and not (type(value) is type(planned) and value == planned):
-                raise mismatch(f"{name!r} was planned as {planned!r}, but is {value!r}.")
+                raise mismatch(f"{name!r} was planned as {planned!r}", f", but is {value!r}.")
         return tensors
 
     def _read(
@@ -102,7 +102,7 @@ class InputGuard:
 
     def _wrong(self, what: str) -> NoReturn:
         names = ", ".join([*(spec.name for spec in self.specs), *self.constants])
-        raise mismatch(f"This call differs from the plan's inputs ({names}): {what}.")
+        raise mismatch(f"This call differs from the plan's inputs ({names})", f": {what}.")
 
 
 @dataclass(frozen=True)

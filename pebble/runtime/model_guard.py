@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pebble.errors import PlanMismatch
+from pebble.runtime.side_entrances import Watch
 from pebble.runtime.tensor_spec import TensorSpec, mismatch
 from pebble.tracing.activation_hooks import marks_activations
 from pebble.tracing.captured import Captured
@@ -34,6 +35,7 @@ class ModuleSpec:
     name: str
     kind: str
     training: bool
+    own_forward: bool
     settings: tuple[tuple[str, Any], ...]
 
 
@@ -67,7 +69,8 @@ class ModelGuard:
             mode = was.get(name, module.training)
             index[name] = len(modules)
             kind = type(module).__qualname__ if name else ""
-            modules.append(ModuleSpec(index[parent], key, name, kind, mode, _settings(module)))
+            own = bool(name) and "forward" in vars(module)
+            modules.append(ModuleSpec(index[parent], key, name, kind, mode, own, _settings(module)))
         tensors = []
         for slot in slots:
             spec = TensorSpec.of(slot, slot.node in captured.gradients)
@@ -98,22 +101,24 @@ class ModelGuard:
             module = child_of(found[spec.parent], spec.key)
             if module is None or type(module).__qualname__ != spec.kind:
                 now = "gone" if module is None else f"a {type(module).__qualname__}"
-                raise mismatch(f"{spec.name!r} was a {spec.kind}, but is {now}.")
+                raise mismatch(f"{spec.name!r} was a {spec.kind}", f", but is {now}.")
             found.append(module)
         for module, spec in zip(found, self.modules):
             if module.training is not spec.training:
                 raise mismatch(
-                    f"{spec.name or 'The model'!r} was planned in {_mode(spec.training)} mode, "
-                    f"but is in {_mode(module.training)} mode."
+                    f"{spec.name or 'The model'!r} was planned in {_mode(spec.training)} mode",
+                    f", but is in {_mode(module.training)} mode.",
                 )
             if spec.name and has_call_hooks(module):
                 _check_module_hooks(spec.name, module)
             state = module.__dict__
+            if spec.name and ("forward" in state) is not spec.own_forward:
+                raise mismatch(f"The forward of {spec.name!r} was replaced after planning.", "")
             for key, value in spec.settings:
                 if state.get(key) != value:
                     raise mismatch(
-                        f"{key!r} of {spec.name or 'the model'!r} was {value!r}, but is "
-                        f"{state.get(key)!r}."
+                        f"{key!r} of {spec.name or 'the model'!r} was {value!r}",
+                        f", but is {state.get(key)!r}.",
                     )
         return self._tensors(found)
 
@@ -127,7 +132,8 @@ class ModelGuard:
                 if stored(found[owner], store, key) is not tensor:
                     raise mismatch(
                         f"{expected.name!r} was one tensor with "
-                        f"{self.modules[owner].name}.{key} at planning, but is no longer."
+                        f"{self.modules[owner].name}.{key} at planning",
+                        ", but is no longer.",
                     )
             tensors.append(tensor)
         return tensors
@@ -162,9 +168,13 @@ def _is_traced(hook: Any) -> bool:
     """Hooks whose work is part of the graph.
 
     weight_norm and spectral_norm compute the weight; Hugging Face's recorders hand hidden states
-    to the output, and are installed by the first forward.
+    to the output, and are installed by the first forward; ours see calls past the whole model.
     """
-    return is_recorder(hook) or type(hook).__module__.startswith("torch.nn.utils.")
+    return (
+        isinstance(hook, Watch)
+        or is_recorder(hook)
+        or type(hook).__module__.startswith("torch.nn.utils.")
+    )
 
 
 def _check_module_hooks(name: str, module: nn.Module) -> None:
@@ -172,8 +182,12 @@ def _check_module_hooks(name: str, module: nn.Module) -> None:
         if marks_activations(hook):
             continue
         if not _is_traced(hook):
-            raise PlanMismatch(
+            what = (
                 f"{name!r} has a hook ({kind}), which a planned step does not run: it executes "
-                "ops, not submodules. Remove the hook, put it on the whole model, or apply the "
-                "plan with on_mismatch='eager'."
+                "ops, not submodules."
+            )
+            raise PlanMismatch(
+                f"{what} Remove the hook, put it on the whole model, or apply the plan with "
+                "on_mismatch='eager'.",
+                planned=what,
             )

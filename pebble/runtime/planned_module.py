@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument
+from pebble.runtime.effect import Effect
 from pebble.runtime.follower import FORWARD, OWN, Follower, run_eagerly, unplanned
 from pebble.runtime.guards import Guards
 from pebble.runtime.planned_step import PlannedStep
+from pebble.runtime.promise import Promise
 from pebble.schedule import Schedule
 from pebble.tracing.captured import Captured
 from pebble.tracing.plannable import plain
@@ -24,7 +26,12 @@ MISMATCH = ("error", "eager")
 
 
 def build(
-    model: nn.Module, captured: Captured, schedule: Schedule, *, on_mismatch: str = "error"
+    model: nn.Module,
+    captured: Captured,
+    schedule: Schedule,
+    *,
+    on_mismatch: str = "error",
+    promise: Promise | None = None,
 ) -> PlannedModule:
     """A module with the model's parameters that trains by a schedule.
 
@@ -37,7 +44,10 @@ def build(
         Of `captured.graph`.
     on_mismatch : "error" or "eager"
         What a call that differs from what was captured does: raise `PlanMismatch`, or run the
-        model as if there were no plan.
+        model as if there were no plan, which `pebble.status` counts and a warning tells.
+    promise : Promise, optional
+        What was predicted of the step, and with how many threads it was measured. Default: the
+        threads of now, no prediction.
 
     Returns
     -------
@@ -57,7 +67,12 @@ def build(
     if on_mismatch == "error":
         guards.model.check_hooks(model)
     follower = Follower(
-        guards, schedule, captured.graph.fingerprint, StepForm.of(captured), on_mismatch
+        guards,
+        schedule,
+        captured.graph.fingerprint,
+        StepForm.of(captured),
+        on_mismatch,
+        Effect(promise or Promise.of(captured)),
     )
     follower.step = PlannedStep(captured, schedule)
     return _wrap(model, follower)
@@ -70,11 +85,26 @@ class PlannedModule(nn.Module):
     inference mode, or after `eval()`, the model's own forward runs.
     """
 
+    def __getattr__(self, name: str) -> Any:
+        found = super().__getattr__(name)
+        if isinstance(found, nn.Module):
+            follower: Follower | None = self.__dict__.get(OWN)
+            if follower is not None and self.training and torch.is_grad_enabled():
+                follower.looked_up(self, name, found)
+        return found
+
+    def extra_repr(self) -> str:
+        """Also how its calls went; see `pebble.status`."""
+        follower: Follower | None = self.__dict__.get(OWN)
+        told = "" if follower is None else f"plan: {follower.effect.status('').summary}"
+        return ", ".join(filter(None, (super().extra_repr(), told)))
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _wrap, (unplanned(self), self.__dict__.get(OWN))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PlannedModule:
-        return _wrap(copy.deepcopy(unplanned(self), memo), self.__dict__.get(OWN))
+        own = copy.deepcopy(self.__dict__.get(OWN), memo)
+        return _wrap(copy.deepcopy(unplanned(self), memo), own)
 
 
 plain.register(PlannedModule, unplanned)
@@ -89,6 +119,8 @@ def _wrap(model: nn.Module, follower: Follower | None) -> PlannedModule:
     if own_forward is not None:
         planned.__dict__[FORWARD] = own_forward
     planned.__dict__[OWN] = follower
+    if follower is not None:
+        follower.guard_forward(planned)
     return planned
 
 
@@ -109,7 +141,7 @@ def _make_class(base: type[nn.Module]) -> type[PlannedModule]:
     @functools.wraps(base.forward)
     def forward(self: PlannedModule, *args: Any, **kwargs: Any) -> Any:
         follower: Follower | None = self.__dict__.get(OWN)
-        if follower is None or not follower.applies(self):
+        if follower is None:
             return run_eagerly(self, args, kwargs)
         return follower.run(self, args, kwargs)
 

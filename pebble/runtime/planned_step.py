@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,6 +56,7 @@ class PlannedStep:
         self.returned = sorted((*self.differentiable, *self.plain))
         self.rebuild = captured.rebuild
         self.tangents = [_TangentLayout(slot.node.meta["val"]) for slot in captured.tangents]
+        self._runs: weakref.WeakSet[_StepRun] = weakref.WeakSet()
         self._plan_tape(captured, halves, {slot.node: slot.name for slot in fed})
 
     def _plan_tape(self, captured: Captured, halves: Halves, names: dict[Any, str]) -> None:
@@ -87,6 +89,7 @@ class PlannedStep:
             detached.
         """
         step = _StepRun(self, tensors)
+        self._runs.add(step)
         differentiated = [tensors[i] for i in self.differentiated]
         made = _Function.apply(step, *differentiated)  # type: ignore[no-untyped-call]
         # not kept by the step, which the outputs' grad_fn keeps: that would be a cycle
@@ -94,6 +97,10 @@ class PlannedStep:
         for i, tensor in zip(self.differentiable, made):
             outputs[i] = tensor
         return self.rebuild([outputs[i] for i in self.returned])
+
+    def waiting(self) -> list[list[torch.Tensor]]:
+        """The tapes of calls whose backward has not run, and may yet."""
+        return [run.tape for run in self._runs if run.tape is not None]
 
     @contextlib.contextmanager
     def plain_dispatch(self) -> Iterator[None]:

@@ -11,10 +11,19 @@ from pebble.errors import PlanMismatch
 from pebble.tracing.signature import Slot
 
 
-def mismatch(what: str) -> PlanMismatch:
-    """The error that says what differs from the plan, and what to do."""
+def mismatch(planned: str, found: str) -> PlanMismatch:
+    """The error that says what was planned, what was found, and what to do.
+
+    Parameters
+    ----------
+    planned, found : str
+        The two halves of one sentence: the first is the same for every call that differs in this.
+    """
     return PlanMismatch(
-        f"{what} Plan again with pebble.optimize, or apply the plan with on_mismatch='eager'."
+        f"{planned}{found} Plan again with pebble.optimize, or apply the plan with "
+        "on_mismatch='eager'.",
+        planned=planned,
+        found=found,
     )
 
 
@@ -60,7 +69,7 @@ class TensorSpec:
             self._differs(f"with strides {self.stride}", f"{tensor.stride()}")
 
     def _differs(self, planned: str, found: str) -> None:
-        raise mismatch(f"{self.name!r} was planned {planned}; it is {found} now.")
+        raise mismatch(f"{self.name!r} was planned {planned}", f"; it is {found} now.")
 
 
 def same_layout(shape: tuple[int, ...], a: tuple[int, ...], b: tuple[int, ...]) -> bool:

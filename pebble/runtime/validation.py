@@ -20,6 +20,7 @@ from pebble.runtime.validation_report import Validation
 from pebble.schedule import Schedule
 from pebble.tracing.captured import Captured
 from pebble.tracing.inputs import Inputs
+from pebble.tracing.training_mode import in_modes
 
 RUNNABLE_OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=1e-3),
@@ -87,9 +88,9 @@ def validate(
         If the capture was made on fake tensors, or the optimizer is none of torch's.
     """
     _check(captured, options.optimizer)
-    steps = StepModules.of(model, captured, schedule)
     bench = Bench(model, captured, inputs, options.seed)
-    with bench.restored():
+    with in_modes(model, captured.state.training), bench.restored():
+        steps = StepModules.of(model, captured, schedule)
         agreement = compare(bench, steps)
         seconds = bench.times((model, steps.kept, steps.planned), options.repeats)
         measured = _weigh(bench, steps, options.optimizer)

@@ -47,6 +47,17 @@ def has_call_hooks(module: nn.Module) -> bool:
     )
 
 
+def has_global_hooks() -> bool:
+    """Whether a call of any module at all runs a hook."""
+    registry = torch.nn.modules.module
+    return bool(
+        registry._global_forward_hooks
+        or registry._global_forward_pre_hooks
+        or registry._global_backward_hooks
+        or registry._global_backward_pre_hooks
+    )
+
+
 def call_hooks(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """The hooks that a call of the module runs, each with its kind in words."""
     for kind in _HOOKS:
