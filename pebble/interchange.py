@@ -111,10 +111,14 @@ def parts_of_json(data: Mapping[str, Any]) -> tuple[list[Op], list[Value]]:
             f"This graph has schema version {shortened(data.get('schema_version'))}; "
             f"this release reads version {JSON_VERSION}."
         )
+    check_data(data, _form, what="This graph's JSON is damaged", error=GraphError)
+    return [_op_from_json(item) for item in data["ops"]], [Value(**v) for v in data["values"]]
+
+
+def _form() -> Any:
     from pebble.graph_schema import GraphForm
 
-    check_data(data, GraphForm, what="This graph's JSON is damaged", error=GraphError)
-    return [_op_from_json(item) for item in data["ops"]], [Value(**v) for v in data["values"]]
+    return GraphForm
 
 
 def _op_from_json(item: Mapping[str, Any]) -> Op:

@@ -87,7 +87,11 @@ class StepRecord:
         PlanFormatError
             If an entry has a type or a value that it cannot have.
         """
-        from pebble.record_schema import RecordForm
-
-        check_data(data, RecordForm, what="What the plan was made from", error=PlanFormatError)
+        check_data(data, _form, what="What the plan was made from", error=PlanFormatError)
         return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+
+
+def _form() -> Any:
+    from pebble.record_schema import RecordForm
+
+    return RecordForm

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import reprlib
+import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pebble.errors import PebbleError
@@ -11,15 +13,17 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
-def check_data(data: Any, schema: type[BaseModel], *, what: str, error: type[PebbleError]) -> None:
+def check_data(
+    data: Any, form: Callable[[], type[BaseModel]], *, what: str, error: type[PebbleError]
+) -> None:
     """Refuse data that do not have the form of a schema.
 
     Parameters
     ----------
     data : object
         Parsed JSON.
-    schema : type
-        A model of pydantic's.
+    form : callable
+        Loads the schema, a model of pydantic's.
     what : str
         Begins the sentence, such as "The plan 'plan.json' is damaged".
     error : type
@@ -30,8 +34,17 @@ def check_data(data: Any, schema: type[BaseModel], *, what: str, error: type[Peb
     PebbleError
         Of the given kind; names the first entry that is wrong, what stands there and what should.
     """
-    from pydantic import ValidationError
+    try:
+        from pydantic import ValidationError
 
+        schema = form()
+    except ModuleNotFoundError:  # a machine that a plan was carried to, without our dependencies
+        warnings.warn(
+            "pydantic is not installed, so the form of files is not checked; what the referee can "
+            "replay still is. Install pydantic.",
+            stacklevel=2,
+        )
+        return
     try:
         schema.model_validate(data)
     except ValidationError as raised:

@@ -28,3 +28,6 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
         return Plan.from_json(data)
     except PebbleError as error:
         raise PlanFormatError(f"The plan {shown(path)} is damaged: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # without pydantic
+        reason = f"{type(error).__name__} {error}"
+        raise PlanFormatError(f"The plan {shown(path)} is damaged: {reason}.") from None

@@ -50,9 +50,7 @@ class Claims:
         PlanFormatError
             If an entry is missing or has a type or a value that it cannot have.
         """
-        from pebble.plan.plan_schema import PlanForm
-
-        check_data(data, PlanForm, what="Its form is wrong", error=PlanFormatError)
+        check_data(data, _plan_form, what="Its form is wrong", error=PlanFormatError)
         return cls(
             data["fingerprint"],
             int(data["budget_bytes"]),
@@ -126,13 +124,11 @@ def check_recorded_inputs(inputs: Any, budget_bytes: int, resident: Mapping[str,
     ------
     PlanFormatError
     """
-    from pebble.record_schema import TensorForm
-
     storage_limit = resident.get("inputs", budget_bytes)
     tensors = 0
     for item in _objects(inputs):
         if "tensor" in item:
-            check_data(item, TensorForm, what="An input is damaged", error=PlanFormatError)
+            check_data(item, _tensor_form, what="An input is damaged", error=PlanFormatError)
             shape, stride, size = item["tensor"], item["stride"], _itemsize(item["dtype"])
             if len(shape) != len(stride):
                 raise PlanFormatError(
@@ -174,3 +170,15 @@ def _itemsize(dtype: str) -> int:
     """
     bits = re.search(r"\d+", dtype)
     return max(int(bits[0]) // 8, 1) if bits and len(bits[0]) < 4 else 1
+
+
+def _plan_form() -> Any:
+    from pebble.plan.plan_schema import PlanForm
+
+    return PlanForm
+
+
+def _tensor_form() -> Any:
+    from pebble.record_schema import TensorForm
+
+    return TensorForm

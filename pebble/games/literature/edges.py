@@ -65,9 +65,7 @@ def graph_of_numbered(data: dict[str, Any], file: Path) -> Graph:
     GraphError
         If that is no graph; names the file.
     """
-    from pebble.games.literature.numbered_schema import NumberedForm
-
-    check_data(data, NumberedForm, what=str(file), error=GraphError)
+    check_data(data, _form, what=str(file), error=GraphError)
     n, pairs, targets = data["n"], data["edges"], data.get("targets") or []
     if n > 2 * len(pairs) + MOST_ALONE:
         raise GraphError(
@@ -103,3 +101,9 @@ def _order(n: int, pairs: Sequence[Sequence[int]], file: Path) -> list[int]:
     except CycleError as error:
         loop = cycle_text(error.args[1][:-1])
         raise GraphError(f"{file}: the edges form a loop: {loop}.") from None
+
+
+def _form() -> Any:
+    from pebble.games.literature.numbered_schema import NumberedForm
+
+    return NumberedForm
