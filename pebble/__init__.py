@@ -17,6 +17,7 @@ from pebble.errors import (
     PlanFormatError,
     PlanMismatch,
     PlanNotInEffect,
+    StateNotKept,
     UnknownSolver,
 )
 from pebble.graph import Graph, Op, Value
@@ -68,6 +69,7 @@ __all__ = [
     "Recommendation",
     "Result",
     "Schedule",
+    "StateNotKept",
     "Status",
     "Sweep",
     "Trace",

@@ -84,5 +84,9 @@ class PlanNotInEffect(PebbleWarning):
     """A training step runs, or will run, without its plan; says why."""
 
 
+class StateNotKept(PebbleWarning):
+    """A planned step leaves out what the forward does to Python objects; says to which."""
+
+
 class BudgetNotKept(PebbleWarning):
     """A planned step may need more memory than its plan counts; says what was not counted."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import sysconfig
 import traceback
@@ -13,11 +12,11 @@ from typing import Any, TypeVar
 import torch
 from torch import fx, nn
 
-from pebble.errors import CaptureError, PebbleError
+from pebble.errors import CaptureError, PebbleError, StateNotKept
+from pebble.notices import warn
 from pebble.tracing.op_texts import tidy_path
 from pebble.tracing.torch_private.dynamo import ForwardTrace
 
-logger = logging.getLogger("pebble")
 _FAILED_CALL = re.compile(
     r"fake tensors: call.* got ((?:Runtime|Value|Type|Index)Error)\((['\"])(.*?)\2\)", re.DOTALL
 )
@@ -59,7 +58,7 @@ def check_sizes(traced: ForwardTrace, model: nn.Module) -> None:
 
 
 def check_side_effects(traced: ForwardTrace, model: nn.Module) -> None:
-    """Refuse a forward that replaces the model's tensors; warn of other changes of state."""
+    """Refuse a forward that replaces the model's tensors."""
     effects = [place for place in traced.side_effects if not _writes_in_place(place, model)]
     if any("._buffers" in place or "._parameters" in place for place in effects):
         raise CaptureError(
@@ -67,12 +66,28 @@ def check_side_effects(traced: ForwardTrace, model: nn.Module) -> None:
             "which a traced step cannot repeat. Write into the tensor instead: "
             "self.buffer.copy_(new) in place of self.buffer = new."
         )
-    if effects:
-        logger.warning(
-            "The forward of %s changes Python state (%s), which a planned step does not.",
-            type(model).__name__,
-            ", ".join(effects),
+
+
+def tell_side_effects(traced: ForwardTrace, model: nn.Module) -> None:
+    """Warn of Python state that the forward changes, which a planned step does not."""
+    told = [
+        place.replace("L['self']", "self")
+        for place in traced.side_effects
+        if not (_is_bookkeeping(place, model) or _writes_in_place(place, model))
+    ]
+    if told:
+        warn(
+            f"The forward of {type(model).__name__} changes Python state ({', '.join(told)}), "
+            "which a planned step does not: return what the loop reads.",
+            StateNotKept,
         )
+
+
+def _is_bookkeeping(place: str, model: nn.Module) -> bool:
+    """Whether it is what Hugging Face models note for themselves at every call."""
+    config = type(getattr(model, "config", None)).__module__
+    mine = place.endswith(".config") and config.startswith("transformers.")
+    return mine or place.endswith("._active_collector")
 
 
 def _writes_in_place(place: str, model: nn.Module) -> bool:

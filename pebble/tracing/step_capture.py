@@ -20,7 +20,13 @@ from pebble.tracing.graph_builder import build_graph
 from pebble.tracing.hidden_state_recorders import recorders_in_place
 from pebble.tracing.joint_cleanup import JointCleanup
 from pebble.tracing.plannable import plain_parts, plannable
-from pebble.tracing.refusals import attempt, check_layouts, check_side_effects, check_sizes
+from pebble.tracing.refusals import (
+    attempt,
+    check_layouts,
+    check_side_effects,
+    check_sizes,
+    tell_side_effects,
+)
 from pebble.tracing.returned_arguments import restore_returned_arguments
 from pebble.tracing.shared_memory import check_written_alone, naming_views
 from pebble.tracing.signature import StepSignature, stands_outside
@@ -107,7 +113,8 @@ def capture(
             )
             check_layouts(joint.graph_module, model)
             captured = _finish(model, inputs, forward, output, joint, loss)
-        return replace(captured, loss_only=loss_only, input_bytes=given)
+    tell_side_effects(traced, model)  # outside, where warnings are heard
+    return replace(captured, loss_only=loss_only, input_bytes=given)
 
 
 def _has_idle_cache(model: nn.Module, kwargs: Mapping[str, Any]) -> bool:
