@@ -70,8 +70,8 @@ def max_batch_size(
     Examples
     --------
     >>> import torch, pebble
-    >>> net = torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(8)])
-    >>> sizes = pebble.max_batch_size(net, torch.ones(1, 64), budget_gb=0.001, time_limit=1)
+    >>> net = torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(3)])
+    >>> sizes = pebble.max_batch_size(net, torch.ones(1, 64), budget_gb=0.0004, time_limit=1)
     >>> sizes.planned > sizes.unplanned > 0
     True
     """

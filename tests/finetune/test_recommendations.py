@@ -54,6 +54,7 @@ def advice(config: str) -> Recommendation:
     )
 
 
+@pytest.mark.slow
 def test_the_best_recipe_fits_and_is_planned_exactly(advice: Recommendation) -> None:
     best = advice.best
     assert best.exact
@@ -64,6 +65,7 @@ def test_the_best_recipe_fits_and_is_planned_exactly(advice: Recommendation) -> 
     assert advice.plan.chunks == best.choice.chunks
 
 
+@pytest.mark.slow
 def test_the_best_is_the_fastest_that_fits_not_the_first(advice: Recommendation) -> None:
     fitting = [recipe for recipe in advice.recipes if recipe.fits]
     assert len(fitting) > 2
@@ -75,6 +77,7 @@ def test_the_best_is_the_fastest_that_fits_not_the_first(advice: Recommendation)
     assert plain, "and there are recipes that need no recomputation"
 
 
+@pytest.mark.slow
 def test_every_recipe_has_the_effective_batch(advice: Recommendation) -> None:
     for recipe in advice.recipes:
         assert recipe.effective_batch_size == 16
@@ -83,6 +86,7 @@ def test_every_recipe_has_the_effective_batch(advice: Recommendation) -> None:
     assert {recipe.choice.micro_batch for recipe in advice.recipes} == {1, 2, 4, 8, 16}
 
 
+@pytest.mark.slow
 def test_knobs_come_cheapest_first_and_buy_something(advice: Recommendation) -> None:
     times = [round(knob.extra_time, 3) for knob in advice.knobs]
     assert times == sorted(times)
@@ -91,6 +95,7 @@ def test_knobs_come_cheapest_first_and_buy_something(advice: Recommendation) -> 
     assert {"this plan", "loss in 8 chunks", "optimizer sgd", "frozen weights in 4bit"} <= (names)
 
 
+@pytest.mark.slow
 def test_the_words_name_what_dominates(advice: Recommendation) -> None:
     text = str(advice)
     first = next(iter(advice.memory))
@@ -99,6 +104,7 @@ def test_the_words_name_what_dominates(advice: Recommendation) -> None:
     assert ("too large" in text) == any(not recipe.fits for recipe in advice.recipes)
 
 
+@pytest.mark.slow
 def test_the_code_is_python_that_names_the_recipe(advice: Recommendation) -> None:
     code = advice.best.code()
     compile(code, "recipe", "exec")
