@@ -24,8 +24,8 @@ class Deadline:
     >>> now = [0.0]
     >>> deadline = Deadline(10.0, clock=lambda: now[0])
     >>> now[0] = 4.0
-    >>> deadline.left, deadline.share(0.5), deadline.passed
-    (6.0, 3.0, False)
+    >>> deadline.left, deadline.share(0.5)
+    (6.0, 3.0)
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -36,11 +36,6 @@ class Deadline:
     def left(self) -> float:
         """Seconds until the end, 0 after it."""
         return max(self._end - self._clock(), 0.0)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the time is up."""
-        return self.left <= 0.0
 
     def share(self, fraction: float = 1.0) -> float:
         """Seconds for a part: a fraction of what is left, never less than a quick plan takes."""

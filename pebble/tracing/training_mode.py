@@ -35,7 +35,7 @@ def training_mode(model: Any) -> Iterator[None]:
     before = {name: module.training for name, module in model.named_modules()}
     try:
         model.train()
-    except NotImplementedError:  # nor has the module of one
+    except NotImplementedError:  # the module of an exported program refuses train(), too
         yield
         return
     name = type(model).__name__

@@ -141,5 +141,4 @@ def test_shares_of_a_deadline_add_up_and_never_vanish(clock: list[float]) -> Non
     clock[0] += 6.0
     assert (end.left, end.share()) == (pytest.approx(4.0), pytest.approx(4.0))
     clock[0] += 20.0
-    assert end.passed
     assert (end.left, end.share()) == (0.0, QUICK_SECONDS)
