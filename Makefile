@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 export PYTHONHASHSEED := 0
 
-.PHONY: demo test slow lint types wheel notebooks bench hooks clean
+.PHONY: demo test slow oldest test-oldest lint types wheel notebooks bench hooks clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -24,6 +24,26 @@ test: .venv/ready
 
 slow: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# The oldest releases that pebble holds to, in an environment of their own. It is large (torch of
+# PyPI brings CUDA's libraries, 5.4 GB), so all clones share one; its mark carries a sum of the pins.
+PEBBLE_OLDEST ?= $(HOME)/.cache/pebble/oldest
+OLDEST_READY := $(PEBBLE_OLDEST)/ready-$(firstword $(shell cksum < constraints-oldest.txt))
+OLDEST_PIP := $(PEBBLE_OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt
+
+$(OLDEST_READY):
+	$(PYTHON) -m venv $(PEBBLE_OLDEST)
+	$(OLDEST_PIP) --upgrade pip
+	$(OLDEST_PIP) --only-deps '.[hf]'
+	$(OLDEST_PIP) --group test
+	rm -f $(PEBBLE_OLDEST)/ready-* && touch $@
+
+oldest: $(OLDEST_READY)
+
+# Capture, apply, validate and saved plans under the oldest releases, and plans both ways between
+# them and those of .venv.
+test-oldest: .venv/ready oldest
+	$(BIN)/python -m tests.check_oldest $(PEBBLE_OLDEST)/bin/python
 
 lint: .venv/ready
 	$(BIN)/ruff check .

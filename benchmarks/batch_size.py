@@ -25,7 +25,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from models import UNet, WithLoss
+from model_registry import WithLoss
+from plain_models import UNet
 from torch import nn
 
 import pebble

@@ -11,54 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import report_distributed
+import report_integrations
+from report_checks import card_graphs, fuzz, guards, mutations
+from report_tables import markdown, percent, seconds
+from report_zoo import sweeps, zoo
+
 from pebble.formatting import gigabytes
 
 HERE = Path(__file__).parent
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, first column left, others right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def percent(fraction: float | None) -> str:
-    """A fraction in per cent."""
-    return "-" if fraction is None else f"{100 * fraction:.2f} %"
-
-
-def zoo(data: dict[str, Any]) -> str:
-    """Models x budgets x solvers."""
-    summary = data["summary"]
-    rows = []
-    for result in data["models"]:
-        budgets = sorted({row["budget"] for row in result["rows"]})
-        for solver in ("greedy", "sqrt", "auto"):
-            cells = {r["budget"]: r for r in result["rows"] if r["solver"] == solver}
-            shown = [percent(cells[b].get("overhead")) if cells[b]["plan"] else "no plan"
-                     for b in budgets]  # fmt: skip
-            first = solver == "greedy"
-            rows.append(
-                [
-                    result["model"] if first else "",
-                    str(result["ops"]) if first else "",
-                    gigabytes(result["baseline_bytes"]) if first else "",
-                    gigabytes(result["least_bytes"]) if first else "",
-                    gigabytes(result["bound_bytes"]) if first else "",
-                    solver,
-                    *shown,
-                ]
-            )
-    header = ["model", "ops", "no plan", "least known", "working-set bound", "solver",
-              "extra compute at the least", "25 %", "50 %", "75 %", "no plan's peak"]  # fmt: skip
-    return (
-        f"`{data['command']}` ({data['date']}, torch {data['torch']}, {data['threads']} threads): "
-        f"{summary['rows']} rows, {summary['no_plan']} without a plan "
-        f"({summary['no_plan_auto']} of auto), {summary['failures']} failures. A row with a plan "
-        "passes if measured peak = predicted peak to the byte, within the budget, and gradients "
-        "and buffers are bit for bit those of the step with everything kept.\n\n"
-        + markdown(header, rows)
-    )
 
 
 def peers(data: dict[str, Any]) -> str:
@@ -161,11 +122,6 @@ def scale(data: dict[str, Any]) -> str:
         f"{HANDED_OVER[data['outputs']]}"
         f"\n\n{facts}\n\n{markdown(header, rows)}"
     )
-
-
-def seconds(value: float | None) -> str:
-    """Seconds with one decimal."""
-    return "-" if value is None else f"{value:.1f}"
 
 
 def annealing(data: dict[str, Any]) -> str:
@@ -328,24 +284,21 @@ def netlists(rows: list[dict[str, Any]]) -> str:
     return markdown(header, body)
 
 
-def mutations(data: dict[str, Any]) -> str:
-    """What reading damaged files does."""
-    kinds = sorted({key.partition(":")[0] for key in data["counts"]})
-    rows = [
-        [kind, *(str(data["counts"].get(f"{kind}: {what}", 0)) for what in ("refused", "accepted"))]
-        for kind in kinds
-    ]
-    faults = ", ".join(f"{number} {fault}" for fault, number in data["faults"].items())
-    return (
-        f"`{data['command']}` ({data['date']}): {data['files']} damaged files; {faults}. Slowest "
-        f"{data['slowest_seconds']} s, largest {data['largest_mb']} MB, longest sentence "
-        f"{data['longest_sentence']} characters.\n\n"
-        + markdown(["file", "refused", "accepted"], rows)
-    )
+def integrations(data: dict[str, Any]) -> str:
+    """Loops that people have."""
+    table = markdown(report_integrations.HEADER, report_integrations.cells(data))
+    return f"{report_integrations.integrations(data)}\n\n{table}"
+
+
+def distributed(data: dict[str, Any]) -> str:
+    """Several ranks."""
+    table = markdown(report_distributed.HEADER, report_distributed.cells(data))
+    return f"{report_distributed.distributed(data)}\n\n{table}"
 
 
 SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("zoo", "Predicted and measured, to the byte", zoo),
+    ("sweeps", "More budget never costs more, in separate calls", sweeps),
     ("peers", "Beside peers", peers),
     ("published", "Published graphs", published),
     ("scale", "Planning at scale", scale),
@@ -354,8 +307,13 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("memory_model", "Whole steps with an optimizer", memory_model),
     ("batch_size", "Largest batches", batch_size),
     ("chunked_loss", "Language models with the loss in chunks", chunked_loss),
+    ("integrations", "Loops that people have", integrations),
+    ("distributed", "Several ranks", distributed),
     ("games", "Pebble games", games),
+    ("fuzz", "Random models", fuzz),
+    ("guards", "Checks of a planned call", guards),
     ("mutations", "Damaged files", mutations),
+    ("card_graphs", "Cards that are not at hand", card_graphs),
 ]
 
 

@@ -7,6 +7,7 @@ from pebble._version import __version__
 from pebble.errors import (
     BudgetNotKept,
     CaptureError,
+    CardWarning,
     GraphError,
     InfeasibleBudget,
     InputsRequired,
@@ -15,6 +16,7 @@ from pebble.errors import (
     PebbleError,
     PebbleWarning,
     PlanFormatError,
+    PlanIsWrong,
     PlanMismatch,
     PlanNotInEffect,
     StateNotKept,
@@ -30,12 +32,19 @@ if TYPE_CHECKING:
     from pebble.finetune.batch_sizes import BatchSizes
     from pebble.finetune.card_fit import Fit, fit
     from pebble.finetune.estimates import Estimate, estimate
+    from pebble.finetune.explanations import explain
     from pebble.finetune.largest_batch import max_batch_size
     from pebble.finetune.micro_batch_splits import loss_weights, micro_batches
     from pebble.finetune.recipes import Recipe, Recommendation
     from pebble.finetune.recommendations import recommend
     from pebble.measure.weights import weight_arithmetic
+    from pebble.plan.budgeted import budgeted
+    from pebble.plan.explanation import Explanation
+    from pebble.plan.families.family import Family
+    from pebble.plan.families.making import family
+    from pebble.plan.families.plots import plot_family
     from pebble.plan.loading import load_plan
+    from pebble.plan.module_plan import ModulePlan
     from pebble.plan.optimization import optimize
     from pebble.plan.plan import Plan
     from pebble.plan.sweeps import Sweep, sweep
@@ -47,7 +56,10 @@ __all__ = [
     "BatchSizes",
     "BudgetNotKept",
     "CaptureError",
+    "CardWarning",
     "Estimate",
+    "Explanation",
+    "Family",
     "Fit",
     "Graph",
     "GraphError",
@@ -55,12 +67,14 @@ __all__ = [
     "InputsRequired",
     "InvalidArgument",
     "InvalidSchedule",
+    "ModulePlan",
     "Objective",
     "Op",
     "PebbleError",
     "PebbleWarning",
     "Plan",
     "PlanFormatError",
+    "PlanIsWrong",
     "PlanMismatch",
     "PlanNotInEffect",
     "PlanStatus",
@@ -76,13 +90,17 @@ __all__ = [
     "UnknownSolver",
     "Value",
     "__version__",
+    "budgeted",
     "estimate",
+    "explain",
+    "family",
     "fit",
     "load_plan",
     "loss_weights",
     "max_batch_size",
     "micro_batches",
     "optimize",
+    "plot_family",
     "recommend",
     "register",
     "simulate",
@@ -98,19 +116,26 @@ __all__ = [
 _LATE = {
     "BatchSizes": "finetune.batch_sizes",
     "Estimate": "finetune.estimates",
+    "Explanation": "plan.explanation",
+    "Family": "plan.families.family",
     "Fit": "finetune.card_fit",
+    "ModulePlan": "plan.module_plan",
     "Plan": "plan.plan",
     "PlanStatus": "runtime.plan_status",
     "Recipe": "finetune.recipes",
     "Recommendation": "finetune.recipes",
     "Sweep": "plan.sweeps",
+    "budgeted": "plan.budgeted",
     "estimate": "finetune.estimates",
+    "explain": "finetune.explanations",
+    "family": "plan.families.making",
     "fit": "finetune.card_fit",
     "load_plan": "plan.loading",
     "loss_weights": "finetune.micro_batch_splits",
     "max_batch_size": "finetune.largest_batch",
     "micro_batches": "finetune.micro_batch_splits",
     "optimize": "plan.optimization",
+    "plot_family": "plan.families.plots",
     "recommend": "finetune.recommendations",
     "status": "runtime.status",
     "sweep": "plan.sweeps",
@@ -119,9 +144,13 @@ _LATE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plan":  # a package that is loaded when it is looked at
-        return import_module(f"{__name__}.plan")
+    if name in ("plan", "data"):  # packages that are loaded when they are looked at
+        return import_module(f"{__name__}.{name}")
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
     return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import math
 import numbers
@@ -69,9 +70,30 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
     """
     known = list(choices)
     if value not in known:
-        listed = ", ".join(map(repr, known))
+        listed = ", ".join(repr(str(c) if isinstance(c, str) else c) for c in known)
         raise InvalidArgument(f"{name} is {value!r}; choose one of {listed}.")
     return value
+
+
+def check_keywords(call: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a keyword that is nearly one of a call.
+
+    Raises
+    ------
+    InvalidArgument
+        Says which one may be meant.
+
+    Examples
+    --------
+    >>> check_keywords("optimize", ["optimiser"], ["optimizer", "loss"])
+    Traceback (most recent call last):
+    pebble.errors.InvalidArgument: optimize has no option 'optimiser'; did you mean 'optimizer'?
+    """
+    names = list(known)
+    for name in given:
+        near = difflib.get_close_matches(name, names, 1, cutoff=0.8)
+        if near:
+            raise InvalidArgument(f"{call} has no option {name!r}; did you mean {near[0]!r}?")
 
 
 def renamed(**names: str) -> Callable[[_Function], _Function]:

@@ -1,10 +1,12 @@
-"""What all pictures share: their axes, and how lines are told apart by colour and by shape."""
+"""What all pictures share: their axes, their colours, and the data that they draw."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
-from pebble.errors import PebbleError
+from pebble.errors import InvalidArgument, PebbleError
 
 LINES = (
     ("#1f77b4", "-", "o"),
@@ -13,6 +15,80 @@ LINES = (
     ("#9467bd", ":", "D"),
     ("#8c564b", "-", "v"),
 )
+KIND_COLOURS = {
+    "resident": "#d5d4cc",
+    "activations": "#2a78d6",
+    "gradients": "#eb6834",
+    "outputs": "#1baf7a",
+    "workspace": "#4a3aa7",
+}
+"""Of what is in memory, the same in every picture."""
+FORWARD, BACKWARD, AGAIN = "#86b6ef", "#256abf", "#eda100"
+
+Data = dict[str, Any]
+
+
+class Picture:
+    """A function that draws with matplotlib, beside the one that makes what it draws.
+
+    ``picture(subject, ax=None, ...)`` draws and returns the Axes; ``picture.data(subject, ...)``
+    gives the same as plain data, for other tools, and needs no matplotlib.
+
+    Parameters
+    ----------
+    draw : callable
+        Of the subject and keywords, `ax` among them.
+    data : callable
+        Of the subject and the other keywords.
+    subject : str
+        Who returns what it is a picture of, and the class of that, such as "pebble.sweep Sweep".
+    """
+
+    def __init__(
+        self, draw: Callable[..., Any], data: Callable[..., Data], subject: str = ""
+    ) -> None:
+        functools.update_wrapper(self, draw)
+        self._draw, self._data, self._subject = draw, data, subject
+
+    def data(self, subject: Any, *args: Any, **kwargs: Any) -> Data:
+        """What the picture draws, as plain data."""
+        self._check(subject)
+        return self._data(subject, *args, **kwargs)
+
+    def _check(self, subject: Any) -> None:
+        source, _, kind = self._subject.rpartition(" ")
+        if kind and not any(each.__name__ == kind for each in type(subject).__mro__):
+            raise InvalidArgument(
+                f"{getattr(self, '__name__', 'This picture')} draws a {kind}, not a "
+                f"{type(subject).__name__}; pass what {source} returned."
+            )
+
+    def __call__(self, subject: Any, *args: Any, **kwargs: Any) -> Any:
+        """Draw, and return the Axes."""
+        self._check(subject)
+        return self._draw(subject, *args, **kwargs)
+
+
+def picture(
+    data: Callable[..., Data], subject: str = ""
+) -> Callable[[Callable[..., Any]], Picture]:
+    """Give a function that draws the one that makes its data; a decorator.
+
+    Parameters
+    ----------
+    data : callable
+    subject : str, optional
+        Who returns what it draws, and the class of that, such as "pebble.sweep Sweep".
+
+    Examples
+    --------
+    >>> @picture(lambda numbers: {"total": sum(numbers)})
+    ... def plot(numbers, *, ax=None):
+    ...     return ax
+    >>> plot([1, 2], ax="axes"), plot.data([1, 2])
+    ('axes', {'total': 3})
+    """
+    return lambda draw: Picture(draw, data, subject)
 
 
 def axes_for(ax: Any, figsize: tuple[float, float]) -> Any:
@@ -26,3 +102,17 @@ def axes_for(ax: Any, figsize: tuple[float, float]) -> Any:
             "Plots need matplotlib; install it, or the extra 'viz' of this package."
         ) from None
     return plt.subplots(figsize=figsize, layout="constrained")[1]
+
+
+def memory_unit(size_bytes: float) -> tuple[str, float]:
+    """GB, MB or kB, whichever reads better for this many bytes.
+
+    Examples
+    --------
+    >>> memory_unit(37e6)
+    ('MB', 1000000.0)
+    """
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size_bytes >= scale:
+            return unit, scale
+    return "kB", 1e3

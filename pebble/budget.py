@@ -40,7 +40,7 @@ def whole_budget(budget_gb: float | None, budget_bytes: int | None) -> int:
 def _at_least_one_byte(name: str, value: float | None, unit: int) -> int:
     size = int(positive_number(name, value) * unit)
     if size < 1:
-        raise InvalidArgument(f"{name} is {value!r}, less than one byte; nothing fits that.")
+        raise InvalidArgument(f"{name} is {value!r}, less than one byte; pass at least one.")
     return size
 
 
@@ -221,22 +221,28 @@ def saved_bytes(graph: Graph, trace: Trace) -> int:
     return int(graph.arrays.size[list(trace.saved)].sum())
 
 
+def live_values(trace: Trace, step: int) -> list[int]:
+    """Indices of the graph's values that are in memory during a step, one for each copy."""
+    kept = trace.kept
+    found: list[int] = kept.value[(kept.start <= step) & (kept.end >= step)].tolist()
+    return found
+
+
+def value_kind(graph: Graph, v: int) -> str:
+    """What one of the graph's own values is: "activations", "gradients" or "outputs"."""
+    if not graph.values[v].pinned:
+        return "activations"
+    made_by = graph.ops[int(graph.arrays.producer[v])]
+    return "gradients" if made_by.phase is Phase.BACKWARD else "outputs"
+
+
 def live_kinds(graph: Graph, trace: Trace) -> dict[str, int]:
     """Bytes by kind at the peak of a trace: gradients, outputs, activations, workspace."""
     if not len(trace.live):
         return {}
-    kept, at = trace.kept, trace.peak_step
     kinds = {"activations": 0, "gradients": 0, "outputs": 0}
-    made_by = graph.arrays.producer
-    for v in kept.value[(kept.start <= at) & (kept.end >= at)].tolist():
-        value = graph.values[v]
-        if not value.pinned:
-            kind = "activations"
-        elif graph.ops[int(made_by[v])].phase is Phase.BACKWARD:
-            kind = "gradients"
-        else:
-            kind = "outputs"
-        kinds[kind] += value.size
+    for v in live_values(trace, trace.peak_step):
+        kinds[value_kind(graph, v)] += graph.values[v].size
     kinds["workspace"] = trace.peak - sum(kinds.values())
     return kinds
 

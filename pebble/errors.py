@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 class PebbleError(Exception):
     """Base of every error that pebble raises on purpose."""
@@ -43,7 +45,18 @@ class InfeasibleBudget(PebbleError):
 
 
 class CaptureError(PebbleError):
-    """The model's step could not be traced into one graph; names the user's line and a way out."""
+    """The model's step could not be traced into one graph; names the user's line and a way out.
+
+    Attributes
+    ----------
+    breaks_graph : bool
+        Whether the forward, right as it may be, is no single graph: then a module-level plan may
+        be made of it.
+    """
+
+    def __init__(self, message: str, *, breaks_graph: bool = False) -> None:
+        super().__init__(message)
+        self.breaks_graph = breaks_graph
 
 
 class InputsRequired(PebbleError, ValueError):
@@ -60,12 +73,43 @@ class PlanMismatch(PebbleError):
         in this.
     difference : str
         What was planned and what was found, without advice.
+    found : str
+        The part of the sentence that says what was found.
     """
 
     def __init__(self, message: str, *, planned: str = "", found: str = "") -> None:
         super().__init__(message)
         self.reason = planned or message
+        self.found = found
         self.difference = f"{planned}{found}" or message
+
+    @property
+    def subject(self) -> str:
+        """What differs, without its values.
+
+        Examples
+        --------
+        >>> PlanMismatch("...", planned="'p' of 'drop' was 0.1", found=", but is 0.2.").subject
+        "'p' of 'drop'"
+        """
+        return self.reason.partition(" was ")[0]
+
+
+class PlanIsWrong(PebbleError):
+    """A planned step gives other numbers than eager; names what differs first and by how much.
+
+    Attributes
+    ----------
+    name : str
+        What differs first, such as ``gradient of 'head.weight'``; "" where the step fails.
+    relative : float
+        The difference over the largest entry in eager.
+    """
+
+    def __init__(self, message: str, *, name: str = "", relative: float = math.inf) -> None:
+        super().__init__(message)
+        self.name = name
+        self.relative = relative
 
 
 class PlanFormatError(PebbleError, ValueError):
@@ -86,6 +130,10 @@ class PlanNotInEffect(PebbleWarning):
 
 class StateNotKept(PebbleWarning):
     """A planned step leaves out what the forward does to Python objects; says to which."""
+
+
+class CardWarning(PebbleWarning):
+    """A step is planned for a card otherwise than was asked, or than is wise; says how."""
 
 
 class BudgetNotKept(PebbleWarning):

@@ -1,8 +1,18 @@
-"""How figures are printed: sizes in GB, tables, numbers with their nouns."""
+"""How figures are printed: sizes in GB, times, tables, numbers with their nouns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+
+class Printed:
+    """What shows its report also where it is looked at, as in a plain Python prompt.
+
+    A frozen dataclass of this kind is made with ``repr=False``.
+    """
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def gigabytes(size: float) -> str:
@@ -17,6 +27,20 @@ def gigabytes(size: float) -> str:
         if abs(size) >= factor:
             return f"{size / factor:.2f} {unit}"
     return f"{size:.0f} B"
+
+
+def duration(nanoseconds: float) -> str:
+    """Nanoseconds as the unit that reads best.
+
+    Examples
+    --------
+    >>> duration(2.5e9), duration(1_234_567), duration(800)
+    ('2.50 s', '1.23 ms', '0.80 us')
+    """
+    for unit, factor in (("s", 1e9), ("ms", 1e6)):
+        if abs(nanoseconds) >= factor:
+            return f"{nanoseconds / factor:.2f} {unit}"
+    return f"{nanoseconds / 1e3:.2f} us"
 
 
 def rounded_up_gb(size_bytes: int) -> float:

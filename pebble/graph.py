@@ -93,9 +93,13 @@ class Graph:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def with_measures(
-        self, *, costs: Sequence[int] | None = None, workspaces: Sequence[int] | None = None
+        self,
+        *,
+        costs: Sequence[int] | None = None,
+        workspaces: Sequence[int] | None = None,
+        sizes: Sequence[int] | None = None,
     ) -> Graph:
-        """The same graph with other costs or workspaces, one integer an op."""
+        """The same graph with other costs or workspaces, one an op, or sizes, one a value."""
         ops = [
             replace(
                 op,
@@ -104,7 +108,18 @@ class Graph:
             )
             for i, op in enumerate(self.ops)
         ]
-        return Graph(ops, self.values, name=self.name, boundary=self.boundary)
+        values = [
+            replace(value, size=value.size if sizes is None else int(sizes[i]))
+            for i, value in enumerate(self.values)
+        ]
+        return Graph(ops, values, name=self.name, boundary=self.boundary)
+
+    def with_bytes_of(self, other: Graph) -> Graph:
+        """The same graph with the workspaces and sizes of another of the same ops and values."""
+        return self.with_measures(
+            workspaces=[op.workspace for op in other.ops],
+            sizes=[value.size for value in other.values],
+        )
 
     # -- in and out ------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ class OpForm(Closed):
     recomputable: Flag = True
     kind: Text = ""
     module: Text = ""
+    source: Text = ""
 
 
 class ValueForm(Closed):

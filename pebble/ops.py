@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -35,6 +35,9 @@ class Op:
         What it computes, such as ``aten.mm.default``; part of the fingerprint.
     module : str
         Path of the module it comes from, such as ``transformer.h.0.mlp``.
+    source : str
+        The line of Python it comes from, such as ``model.py:12: x = x + self.mlp(x)``; a label
+        that takes no part in comparisons.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Op:
     recomputable: bool = True
     kind: str = ""
     module: str = ""
+    source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

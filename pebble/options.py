@@ -11,11 +11,16 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 from pebble.arguments import check_time_limit, one_of, positive_integer
+from pebble.cards import CARDS, card_name
 from pebble.errors import InvalidArgument
+from pebble.ranks import Ranks
 from pebble.solver import Solver, get_solver
 
 ChunkedLoss = Literal["auto", False] | int
+Differentiate = Literal["loss", "all"] | Sequence[str] | None
 OUTPUTS = ("all", "loss")
+ALLOCATED, RESERVED = "allocated", "reserved"
+BUDGET_KINDS = (ALLOCATED, RESERVED)
 METHODS = ("full", "lora", "qlora")
 LORA_RANK = 16
 TIME_LIMIT = 60.0
@@ -39,8 +44,17 @@ class StepOptions:
         Into how many chunks of tokens the head and the loss are split; 0: not at all.
     accumulation_steps : int
         Micro-batches whose gradients are added up before the optimizer steps.
+    calls_in_flight : int
+        Calls of the model before the first backward.
+    ranks : Ranks, optional
+        How the ranks of a distributed run share the work. Default: as torch.distributed is set up.
     batch_size, seq_len : int, optional
         Of inputs that are inferred.
+    differentiate : "loss", "all" or sequence of str, optional
+        The outputs that are differentiated: what the loss reads, every one, or the loss and those
+        of these names. Default: the loss, where there is one, else every one.
+    card : str, optional
+        Of `pebble.cards.CARDS`: the step as it runs there, wherever the model is.
 
     Raises
     ------
@@ -55,6 +69,10 @@ class StepOptions:
     accumulation_steps: int = 1
     batch_size: int | None = None
     seq_len: int | None = None
+    differentiate: Differentiate = None
+    calls_in_flight: int = 1
+    ranks: Ranks | None = None
+    card: str | None = None
 
     @classmethod
     def of(cls, **given: Any) -> Self:
@@ -75,7 +93,13 @@ class StepOptions:
 
     def __post_init__(self) -> None:
         one_of("outputs", self.outputs, OUTPUTS)
+        if self.card is not None:
+            object.__setattr__(self, "card", card_name(self.card))
+            if self.costs == "auto":
+                object.__setattr__(self, "costs", f"roofline:{CARDS[self.card].device}")
+        object.__setattr__(self, "differentiate", checked_outputs(self.differentiate))
         positive_integer("accumulation_steps", self.accumulation_steps)
+        positive_integer("calls_in_flight", self.calls_in_flight)
         if not isinstance(self.costs, (str, Sequence)):
             raise InvalidArgument(
                 f"costs is {self.costs!r}; pass 'auto', 'flops', 'profile' or 'roofline:<device>'."
@@ -86,8 +110,8 @@ class StepOptions:
 
     @property
     def accumulates(self) -> bool:
-        """Whether gradients are added to those of earlier micro-batches."""
-        return self.accumulation_steps > 1
+        """Whether gradients are added to those of earlier micro-batches or calls."""
+        return self.accumulation_steps > 1 or self.calls_in_flight > 1
 
     @property
     def optimizer_name(self) -> str | None:
@@ -103,6 +127,30 @@ class StepOptions:
         return str(getattr(self.loss, "__qualname__", type(self.loss).__name__))
 
 
+def checked_outputs(differentiate: Any) -> Differentiate:
+    """What `differentiate` says, names in a tuple.
+
+    Raises
+    ------
+    InvalidArgument
+
+    Examples
+    --------
+    >>> checked_outputs(["logits"]), checked_outputs("all")
+    (('logits',), 'all')
+    """
+    if differentiate is None or differentiate in ("loss", "all"):
+        known: Differentiate = differentiate
+        return known
+    names = () if isinstance(differentiate, str) else differentiate
+    if not isinstance(names, Sequence) or not names or not all(isinstance(n, str) for n in names):
+        raise InvalidArgument(
+            f"differentiate is {differentiate!r}; pass 'loss', 'all', or a list of names of "
+            "outputs, such as ['logits']."
+        )
+    return tuple(names)
+
+
 @dataclass(frozen=True)
 class SearchOptions:
     """How a plan is looked for.
@@ -113,12 +161,15 @@ class SearchOptions:
     time_limit : float
         Seconds for the whole call.
     seed : int
-    display : bool
-        Whether progress is shown.
+    display : bool or None
+        Whether progress is shown; None: where somebody watches.
     chunked_loss : "auto", int or False
         Head and loss in chunks of tokens: where no plan fits otherwise, in so many, or never.
     solver_options : mapping
         Of the solver itself.
+    budget_kind : "allocated", "reserved" or None
+        What is held within the budget: bytes of tensors, or what a card reserves for them; None:
+        the latter on a card.
 
     Raises
     ------
@@ -128,14 +179,18 @@ class SearchOptions:
     solver: str | Solver = "auto"
     time_limit: float = TIME_LIMIT
     seed: int = 0
-    display: bool = False
+    display: bool | None = None
     chunked_loss: ChunkedLoss = "auto"
     solver_options: Mapping[str, Any] = field(default_factory=dict)
+    budget_kind: str | None = None
 
     def __post_init__(self) -> None:
         get_solver(self.solver)
         check_time_limit(self.time_limit)
         check_chunked_loss(self.chunked_loss)
+        if self.budget_kind is not None:
+            one_of("budget_kind", self.budget_kind, BUDGET_KINDS)
+        one_of("display", self.display, (None, True, False))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InvalidArgument(f"seed is {self.seed!r}; it must be an integer.")
 

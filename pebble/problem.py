@@ -37,7 +37,7 @@ class Problem:
     Raises
     ------
     InvalidArgument
-        If the budget is no integer or negative.
+        If the graph is none, or the budget is no integer or negative.
     """
 
     graph: Graph
@@ -46,6 +46,11 @@ class Problem:
     recompute: bool = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.graph, Graph):
+            raise InvalidArgument(
+                f"A problem is of a Graph, not of a {type(self.graph).__name__}; make one with "
+                "pebble.Graph, or with Graph.from_networkx."
+            )
         if isinstance(self.budget, bool) or not isinstance(self.budget, (int, np.integer)):
             raise InvalidArgument(f"The budget is {self.budget!r}; it must be an integer (bytes).")
         if self.budget < 0:

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from pebble.errors import PlanFormatError
-from pebble.options import StepOptions
+from pebble.options import Differentiate, StepOptions, checked_outputs
 from pebble.schema import check_data
 
 DEFAULT_LOSS = "default"
-"""The model's own loss, its scalar output, or the sum of its first output."""
+"""The model's own loss; without one, whatever the caller makes of its outputs."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,16 @@ class StepRecord:
     outputs : "all" or "loss"
     chunks : int
     accumulation_steps : int
+    differentiate : "loss", "all", tuple of str or None
+    calls_in_flight : int
+    card : str or None
+        The card that it was traced for without being on it.
+    precision : str
+        Such as "fp16" or "bf16-mixed".
+    transformers_version : str or None
+        Of the library that the model's code is from, if it is.
+    kernels : mapping of str to int
+        How many attentions each kernel computes.
     """
 
     model: str = "a graph"
@@ -48,6 +58,12 @@ class StepRecord:
     outputs: str = "all"
     chunks: int = 0
     accumulation_steps: int = 1
+    differentiate: Differentiate = None
+    calls_in_flight: int = 1
+    card: str | None = None
+    precision: str = ""
+    transformers_version: str | None = None
+    kernels: Mapping[str, int] = field(default_factory=dict)
 
     def made_with(self, options: StepOptions) -> StepRecord:
         """The same step made with other options."""
@@ -59,6 +75,8 @@ class StepRecord:
             outputs=options.outputs,
             chunks=options.chunks,
             accumulation_steps=options.accumulation_steps,
+            differentiate=options.differentiate,
+            calls_in_flight=options.calls_in_flight,
         )
 
     def options(
@@ -72,6 +90,8 @@ class StepRecord:
             outputs=self.outputs,
             chunks=self.chunks,
             accumulation_steps=self.accumulation_steps,
+            differentiate=self.differentiate,
+            calls_in_flight=self.calls_in_flight,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -88,7 +108,8 @@ class StepRecord:
             If an entry has a type or a value that it cannot have.
         """
         check_data(data, _form, what="What the plan was made from", error=PlanFormatError)
-        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        return cls(**known | {"differentiate": checked_outputs(known.get("differentiate"))})
 
 
 def _form() -> Any:

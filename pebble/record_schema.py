@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
+from pebble.cards import CARDS
 from pebble.graph_schema import Amount, Text
 
 Count = Annotated[int, Field(strict=True, ge=1, le=2**31)]
+_A_CARD = f"^({'|'.join(CARDS)})$"
 
 
 class RecordForm(BaseModel):
@@ -25,6 +27,12 @@ class RecordForm(BaseModel):
     outputs: Literal["all", "loss"] = "all"
     chunks: Annotated[int, Field(strict=True, ge=0, le=2**31)] = 0
     accumulation_steps: Count = 1
+    calls_in_flight: Count = 1
+    differentiate: Literal["loss", "all"] | Annotated[list[Text], Field(min_length=1)] | None = None
+    card: Annotated[str, Field(strict=True, pattern=_A_CARD)] | None = None
+    precision: Text = ""
+    transformers_version: Text | None = None
+    kernels: dict[Text, Amount] = {}
 
 
 class TensorForm(BaseModel):

@@ -94,7 +94,9 @@ def register(
 
     def add(solver: Solver) -> Solver:
         if name in _registry and _registry[name].solver is not solver:
-            raise InvalidArgument(f"A solver called {name!r} is registered already.")
+            raise InvalidArgument(
+                f"A solver called {name!r} is registered already; choose another name."
+            )
         said = summary or (solver.__doc__ or "").strip().split("\n")[0]
         _registry[name] = Registration(name, solver, said, bound, portfolio)
         return solver

@@ -7,14 +7,16 @@ gets a name in `pebble.registry`; all of it imports from here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from pebble.answers import Answer, Progress, Result, Status, objective_of
+from pebble.arguments import check_time_limit
 from pebble.contract import Capabilities, Halt, Solver, schedules_of
 from pebble.errors import InvalidArgument, InvalidSchedule
 from pebble.problem import Objective, Problem
+from pebble.progress import progress_line
 from pebble.referee import Trace, simulate
 from pebble.registry import (
     Registration,
@@ -38,6 +40,7 @@ __all__ = [
     "Solver",
     "Status",
     "capabilities",
+    "check_solver_options",
     "get_solver",
     "register",
     "registrations",
@@ -56,6 +59,7 @@ def solve(
     time_limit: float = 60.0,
     seed: int = 0,
     report: Callable[[Progress], None] | None = None,
+    display: bool | None = None,
     **options: Any,
 ) -> Result:
     """Solve a pebbling problem.
@@ -71,6 +75,8 @@ def solve(
         The same seed gives the same schedule wherever time does not cut a search short.
     report : callable, optional
         Called with a `Progress` whenever incumbent or bound improve.
+    display : bool, optional
+        Show progress, and in the end what came out; default: on a terminal and in a notebook.
     **options
         Passed to the solver.
 
@@ -95,19 +101,28 @@ def solve(
     <Status.OPTIMAL: 'optimal'>
     """
     name, function = get_solver(solver)
-    if not time_limit > 0:
-        raise InvalidArgument(f"The time limit is {time_limit!r}; it must be positive (seconds).")
-    call = {"time_limit": float(time_limit), "seed": seed, "report": report or _ignore}
-    started = time.perf_counter()
-    if problem.working_set_bound > problem.budget:
-        answer = Answer(None, infeasible=True, message=_too_small(problem))
-    else:
-        answer = function(problem, **_accepted(name, function, call, options))
-    if not isinstance(answer, Answer):
+    if not isinstance(problem, Problem):
         raise InvalidArgument(
-            f"Solver {name!r} returned a {type(answer).__name__}; a solver returns an Answer."
+            f"solve takes a Problem, not a {type(problem).__name__}; pass "
+            "pebble.Problem(graph, budget)."
         )
-    return _judge(problem, name, answer, time.perf_counter() - started, seed, options)
+    check_time_limit(time_limit)
+    started = time.perf_counter()
+    with progress_line(display, f"solve {problem.graph.name}", float(time_limit)) as line:
+        costs = problem.objective is Objective.COST
+        line.base_cost = problem.graph.total_cost if costs else 0
+        call = {"time_limit": float(time_limit), "seed": seed, "report": report or line.report}
+        if problem.working_set_bound > problem.budget:
+            answer = Answer(None, infeasible=True, message=_too_small(problem))
+        else:
+            answer = function(problem, **_accepted(name, function, call, options))
+        if not isinstance(answer, Answer):
+            raise InvalidArgument(
+                f"Solver {name!r} returned a {type(answer).__name__}; a solver returns an Answer."
+            )
+        result = _judge(problem, name, answer, time.perf_counter() - started, seed, options)
+        line.result(f"{result.status}, {result.objective}")
+        return result
 
 
 def _judge(
@@ -164,12 +179,30 @@ def _accepted(
     takes = Capabilities.of(function)
     if takes.anything:
         return {**call, **options}
+    _check_options(name, takes, options)
+    return {**takes.select(call), **options}
+
+
+def check_solver_options(solver: str | Solver, options: Iterable[str]) -> None:
+    """Refuse options that a solver does not have, before it is called.
+
+    Raises
+    ------
+    UnknownSolver, InvalidArgument
+        Lists the options that it has.
+    """
+    name, function = get_solver(solver)
+    takes = Capabilities.of(function)
+    if not takes.anything:
+        _check_options(name, takes, options)
+
+
+def _check_options(name: str, takes: Capabilities, options: Iterable[str]) -> None:
     unknown = [key for key in options if key not in takes.options]
     if unknown:
         own = ", ".join(takes.options)
-        known = f"its options are {own}" if own else "it has no options"
+        known = f"its options are {own}" if own else "it takes none, so leave that out"
         raise InvalidArgument(f"Solver {name!r} has no option {unknown[0]!r}; {known}.")
-    return {**takes.select(call), **options}
 
 
 def _too_small(problem: Problem) -> str:
@@ -178,7 +211,3 @@ def _too_small(problem: Problem) -> str:
         f"Op {problem.graph.ops[worst].name!r} alone needs {problem.working_set_bound} bytes "
         f"for its inputs, outputs and workspace, above the budget of {problem.budget}."
     )
-
-
-def _ignore(progress: Progress) -> None:
-    """The default report."""

@@ -107,9 +107,14 @@ def write_text(path: str | os.PathLike[str], text: str, *, what: str) -> None:
     InvalidArgument
         If the folder is missing or nothing can be written there; nothing is left behind.
     """
+    write_bytes(path, text.encode("utf-8"), what=what)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes, *, what: str) -> None:
+    """The same for a file that is no text."""
     check_folder(path, what=what)
     try:
-        _replace(Path(os.path.realpath(path)), text)
+        _replace(Path(os.path.realpath(path)), content)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InvalidArgument(f"{what} cannot be written to {shown(path)}: {reason}.") from None
@@ -133,13 +138,13 @@ def check_folder(path: str | os.PathLike[str], *, what: str) -> None:
         )
 
 
-def _replace(target: Path, text: str) -> None:
+def _replace(target: Path, content: bytes) -> None:
     if target.is_dir():
         raise IsADirectoryError(EISDIR, "it is a folder; name a file in it")
     part = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with part.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with part.open("xb") as file:
+            file.write(content)
         os.replace(part, target)
     except BaseException:
         with contextlib.suppress(OSError):

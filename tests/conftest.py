@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -26,3 +27,11 @@ def seeded() -> None:
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _forgetting() -> None:
+    """No test knows the schedules that another has found."""
+    known = sys.modules.get("pebble.plan.known_schedules")
+    if known is not None:
+        known.KNOWN.forget()

@@ -18,7 +18,7 @@ PARTS = {"pebble": "pebble", "solvers": "pebble.solvers"}
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("root",),
-    ("solvers", "games"),
+    ("solvers", "games", "allocator"),
     ("tracing",),
     ("measure",),
     ("runtime",),

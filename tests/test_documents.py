@@ -64,6 +64,15 @@ def test_the_version_is_said_once() -> None:
     assert f"\n## [{__version__}]" in read("CHANGELOG.md") or "dev" in __version__
 
 
+def test_documents_name_the_oldest_torch_that_is_tested() -> None:
+    pins = read("constraints-oldest.txt").splitlines()
+    (pin,) = [line.removeprefix("torch==") for line in pins if line.startswith("torch==")]
+    tested = ".".join(pin.split(".")[:2])
+    private = read("pebble/tracing/torch_private/__init__.py")
+    assert f"Written for torch {tested} and newer" in private
+    assert f"tested with torch {tested} and " in read("README.md")
+
+
 def test_addresses_agree() -> None:
     urls = tomllib.loads(read("pyproject.toml"))["project"]["urls"]
     assert {"Documentation", "Source", "Changelog", "Issues"} <= set(urls)

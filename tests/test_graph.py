@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -46,6 +47,17 @@ def test_json_round_trip_is_exact() -> None:
     again = Graph.from_json(json.loads(json.dumps(graph.to_json())))
     assert again == graph
     assert again.fingerprint == graph.fingerprint
+
+
+def test_the_source_line_is_a_label_that_files_keep() -> None:
+    graph = small()
+    ops = [replace(op, source=f"model.py:{i}: x = f(x)") for i, op in enumerate(graph.ops)]
+    named = Graph(ops, graph.values)
+    assert named.fingerprint == graph.fingerprint
+    assert named == graph
+    again = Graph.from_json(json.loads(json.dumps(named.to_json())))
+    assert [op.source for op in again.ops] == [op.source for op in ops]
+    assert "source" not in graph.to_json()["ops"][0]
 
 
 def test_networkx_round_trip() -> None:

@@ -14,7 +14,10 @@ def add_solving(parser: argparse.ArgumentParser, time_limit: float = TIME_LIMIT)
     parser.add_argument("--solver", default="auto", help="name of a solver (default: auto)")
     parser.add_argument("--time-limit", type=float, default=time_limit, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--display", action="store_true", help="show progress while solving")
+    parser.add_argument(
+        "--display", action=argparse.BooleanOptionalAction, default=None,
+        help="show progress (default: on a terminal)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

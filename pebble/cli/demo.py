@@ -122,8 +122,8 @@ def run_demo(*, progress: Callable[[str], None] | None = None) -> DemoReport:
 
 
 def _demonstrate(progress: Callable[[str], None] | None) -> DemoReport:
-    say = progress or (lambda line: None)
-    say("Tracing a GPT-2 of 4 layers with dropout 0.1 ...")
+    say = progress or (lambda text: None)
+    say("a GPT-2 of 4 layers with dropout 0.1")
     step = gpt2_step()
     unplanned = step.footprint.unplanned_peak
     least = least_known_peak(step.footprint, time_limit=6.0)
@@ -131,7 +131,7 @@ def _demonstrate(progress: Callable[[str], None] | None) -> DemoReport:
     rows = []
     for share in SHARES:
         budget = int(least.peak_bytes + share * (unplanned - least.peak_bytes))
-        say(f"Planning, applying and measuring at {gigabytes(budget)} ...")
+        say(f"planned, applied and measured within {gigabytes(budget)}")
         plan = plan_step(step, budget, time_limit=3.0, start=least.schedule)
         checked = plan.validate(repeats=1)
         planned = train_losses(step.model, step, apply=plan.apply)

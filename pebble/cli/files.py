@@ -12,9 +12,9 @@ from pebble.errors import InvalidArgument
 from pebble.formatting import table
 from pebble.graph import Graph
 from pebble.graphfile import load_graph
+from pebble.plan.families.family import Family
 from pebble.plan.loading import load_plan
 from pebble.problem import Problem
-from pebble.progress import display_progress
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.schema import shortened
@@ -44,15 +44,14 @@ def _solve(args: argparse.Namespace) -> int:
     baseline = simulate(graph, Schedule.keep_all(graph))
     problem = Problem(graph, parse_budget(args.budget, baseline.peak))
     options = {} if args.order is None else {"order": args.order}
-    with display_progress(args.display) as report:
-        result = solve(
-            problem,
-            args.solver,
-            time_limit=args.time_limit,
-            seed=args.seed,
-            report=report,
-            **options,
-        )
+    result = solve(
+        problem,
+        args.solver,
+        time_limit=args.time_limit,
+        seed=args.seed,
+        display=args.display,
+        **options,
+    )
     if args.json:
         print(json.dumps(_result_json(result, baseline.peak)))
     else:
@@ -138,7 +137,7 @@ def _result_text(result: Result, graph: Graph, baseline_peak: int) -> str:
 def add_show(commands: Any) -> None:
     """Add the command ``show``."""
     parser = commands.add_parser("show", help="print a saved plan")
-    parser.add_argument("plan", help="a file that Plan.save wrote")
+    parser.add_argument("plan", help="a file that save of a plan or family wrote")
     parser.add_argument("--json", action="store_true", help="print its figures as JSON")
     parser.set_defaults(run=_show)
 
@@ -151,8 +150,12 @@ def _show(args: argparse.Namespace) -> int:
     figures = {
         key: value
         for key, value in plan.to_json().items()
-        if key not in ("graph", "schedule", "format")
+        if key not in ("graph", "schedule", "format", "step", "schedules")
     }
+    if isinstance(plan, Family):
+        figures["largest_batches"] = {n: plan.largest(n) for n in plan.table_lengths()}
+        print(json.dumps(figures, default=str))
+        return SOLVED
     figures |= {
         "peak_bytes": plan.peak_bytes,
         "baseline_peak_bytes": plan.baseline_peak_bytes,

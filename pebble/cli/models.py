@@ -6,9 +6,12 @@ import argparse
 import json
 from typing import Any
 
+from pebble.budget import whole_budget
+from pebble.cards import CARDS, NO_CARD, chosen_card, half_precision
 from pebble.cli.arguments import NOT_SOLVED, SOLVED, add_solving, count, optimizer_of
 from pebble.options import LORA_RANK, METHODS, OUTPUTS
 from pebble.plan.optimization import optimize
+from pebble.progress import progress_line
 from pebble.textfile import check_folder
 
 
@@ -22,9 +25,19 @@ def add_demo(commands: Any) -> None:
 def _demo(args: argparse.Namespace) -> int:
     from pebble.cli.demo import run_demo
 
-    report = run_demo(progress=None if args.json else lambda line: print(line, flush=True))
+    with progress_line(False if args.json else None, "demo") as line:
+        report = run_demo(progress=line.part)
+        line.result("everything as promised" if report.ok else "NOT as promised")
     print(json.dumps(report.data()) if args.json else str(report))
     return SOLVED if report.ok else NOT_SOLVED
+
+
+def _add_card(parser: argparse.ArgumentParser, *former: str) -> None:
+    parser.add_argument(
+        "--card", *former, choices=(*CARDS, NO_CARD),
+        help="whose kernels and speed are planned for (default: the smallest card with the "
+        "budget); cpu: the CPU's kernels",
+    )  # fmt: skip
 
 
 def add_fit(commands: Any) -> None:
@@ -49,7 +62,7 @@ def add_fit(commands: Any) -> None:
     parser.add_argument("--optimizer", default="adamw", help="names, or 'none' (default: adamw)")
     parser.add_argument("--quantize", choices=("int8", "4bit", "4bit-double"))
     parser.add_argument("--lora-rank", type=count, default=LORA_RANK)
-    parser.add_argument("--gpu", help="whose speed the times are, such as t4, a100, h100")
+    _add_card(parser, "--gpu")
     parser.add_argument("--time-limit", type=float, default=40.0, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -71,7 +84,7 @@ def _fit(args: argparse.Namespace) -> int:
         optimizers=[optimizer_of(name) for name in names],
         quantize=args.quantize,
         lora_rank=args.lora_rank,
-        gpu=args.gpu,
+        card=args.card,
         time_limit=args.time_limit,
         seed=args.seed,
     )
@@ -93,9 +106,10 @@ def add_optimize(commands: Any) -> None:
     parser.add_argument("--batch-size", type=count, default=1)
     parser.add_argument("--seq-len", type=count, default=None)
     parser.add_argument(
-        "--precision", "--dtype", default="bf16", choices=("fp32", "bf16", "fp16"),
-        help="of the weights (default: bf16)",
+        "--precision", "--dtype", choices=("fp32", "bf16", "fp16"),
+        help="of the weights (default: bf16, on a card without units for it fp16)",
     )  # fmt: skip
+    _add_card(parser)
     parser.add_argument("--optimizer", default="adamw", help="or 'none' (default: adamw)")
     parser.add_argument("--method", default="full", choices=("full", "lora"))
     parser.add_argument("--lora-rank", type=count, default=LORA_RANK)
@@ -117,9 +131,10 @@ def _optimize(args: argparse.Namespace) -> int:
 
     if args.output:
         check_folder(args.output, what="The plan")
+    card = chosen_card(args.card, whole_budget(args.budget_gb, None))
     model, inputs = build_shape(
         args.model,
-        precision=args.precision,
+        precision=args.precision or half_precision(card),
         batch_size=args.batch_size,
         seq_len=args.seq_len,
         lora_rank=args.lora_rank if args.method == "lora" else None,
@@ -136,6 +151,7 @@ def _optimize(args: argparse.Namespace) -> int:
         outputs=args.outputs,
         accumulation_steps=args.accumulation_steps,
         display=args.display,
+        card=card,
     )
     if args.output:
         plan.save(args.output)

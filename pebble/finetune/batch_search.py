@@ -188,7 +188,8 @@ class BatchSearch:
                 further -= 1
 
     def _leanest_peak(self, step: Step) -> int:
-        assert self.leanest is not None
+        if self.leanest is None or not _is_of(self.leanest, step):
+            return self._least(step, None).peak_bytes
         return step.footprint.peak(self.leanest)
 
     def _lower(self, step: Step) -> int:
@@ -197,13 +198,14 @@ class BatchSearch:
         A search that begins with another batch's schedule is quick but may be stuck near it, so
         one that begins anew has the last word on what does not fit.
         """
-        if self.leanest is not None:
+        if self.leanest is not None and _is_of(self.leanest, step):
             near = self._least(step, self.leanest)
             self.leanest = near.schedule
             if near.peak_bytes <= self.budget:
                 return near.peak_bytes
         anew = self._least(step, None)
-        if self.leanest is None or anew.peak_bytes < near.peak_bytes:
+        known = self.leanest
+        if known is None or not _is_of(known, step) or anew.peak_bytes < step.footprint.peak(known):
             self.leanest = anew.schedule
         return self._leanest_peak(step)
 
@@ -243,9 +245,10 @@ class BatchSearch:
         """A plan that is never worse than any found so far for any batch size."""
         room = step.footprint.problem(self.budget)
         known = [*self.known, *([self.leanest] if self.leanest is not None else [])]
+        known = [schedule for schedule in known if _is_of(schedule, step)]
         traces = [(simulate(step.graph, schedule), schedule) for schedule in known]
         fitting = [(t.cost, i) for i, (t, _) in enumerate(traces) if t.peak <= room.budget]
-        start = traces[min(fitting)[1]][1] if fitting else self.leanest
+        start = traces[min(fitting)[1]][1] if fitting else known[-1] if known else None
         plan = self._planned(step, start)
         self.known = [*self.known[-_KNOWN:], plan.schedule]
         logger.info("a plan with %.1f %% extra compute, %.1f s", 100 * plan.overhead, plan.runtime)
@@ -254,6 +257,11 @@ class BatchSearch:
     def _planned(self, step: Step, start: Schedule | None) -> Plan:
         seconds = self.deadline.share(_A_SOLVE)
         return plan_step(step, self.budget, start=start, time_limit=seconds, seed=self.options.seed)
+
+
+def _is_of(schedule: Schedule, step: Step) -> bool:
+    """Whether a schedule runs the ops of a step: one sample alone is often traced otherwise."""
+    return max(schedule.order, default=-1) + 1 == len(step.graph.ops)
 
 
 def _unplanned_peak(step: Step) -> int:

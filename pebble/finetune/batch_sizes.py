@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pebble.formatting import gigabytes, table
+from pebble.formatting import Printed, gigabytes, table
 from pebble.plan.plan import Plan
 from pebble.schedule import Schedule
 
@@ -12,8 +12,8 @@ FINE = 50
 """Batches that an allowance of compute allows are found to one part in so many."""
 
 
-@dataclass(frozen=True)
-class BatchSizes:
+@dataclass(frozen=True, repr=False)
+class BatchSizes(Printed):
     """How many samples a budget holds.
 
     Attributes

@@ -9,13 +9,20 @@ from typing import Any
 
 from pebble.arguments import one_of, renamed
 from pebble.budget import whole_budget
-from pebble.cards import CARDS, OUTSIDE_GB, Card, card_for
+from pebble.cards import (
+    CARDS,
+    OUTSIDE_GB,
+    Card,
+    card_for,
+    chosen_card,
+    half_precision,
+    name_of,
+)
 from pebble.finetune.lora import LORA_TARGETS
 from pebble.finetune.named_models import build_shape
 from pebble.finetune.recipes import HALVES, Recommendation
 from pebble.finetune.recommendations import recommend
-from pebble.formatting import gigabytes, table
-from pebble.measure.costs import DEVICES
+from pebble.formatting import Printed, gigabytes, table
 from pebble.options import LORA_RANK, METHODS
 
 _PACKED = "4bit-double"
@@ -30,11 +37,13 @@ _LINES = {
     "buffers": "inputs and buffers",
     "constants": "inputs and buffers",
     "library workspace": "overhead in torch's allocator",
+    "rounding": "overhead in torch's allocator",
+    "fragmentation": "overhead in torch's allocator",
 }
 
 
-@dataclass(frozen=True)
-class Fit:
+@dataclass(frozen=True, repr=False)
+class Fit(Printed):
     """The answer for one model, method and budget.
 
     Attributes
@@ -64,18 +73,20 @@ class Fit:
         best = self.recommendation.best
         budget = gigabytes(best.budget_bytes)
         rows = [[kind, gigabytes(size)] for kind, size in self.checklist]
-        rows.append([f"total (budget {budget})", gigabytes(best.peak_bytes)])
+        plan = self.recommendation.plan
+        rows.append([f"total (budget {budget})", gigabytes(sum(dict(self.checklist).values()))])
         rows.append(["beside it: CUDA context, assumed", f"{OUTSIDE_GB:.2f} GB"])
         cards = [[card.title, f"{card.memory_gb:g} GB", verdict] for card, verdict in self.verdicts]
-        return "\n\n".join(
-            [
-                self.title,
-                table(["at the peak of the recipe", "memory"], rows),
-                table(["card", "memory", "micro-batch 1"], cards),
-                str(self.recommendation),
-                self.code,
-            ]
-        )
+        parts = [
+            self.title,
+            table(["at the peak of the recipe", "memory"], rows),
+            plan.figures.kernels_text,
+            plan.card_text,
+            table(["card", "memory", "micro-batch 1"], cards),
+            str(self.recommendation),
+            self.code,
+        ]
+        return "\n\n".join(part for part in parts if part)
 
     def data(self) -> dict[str, Any]:
         """The answer as plain data."""
@@ -84,6 +95,9 @@ class Fit:
             "title": self.title,
             "budget_bytes": best.budget_bytes,
             "peak_bytes": best.peak_bytes,
+            "held_bytes": self.recommendation.plan.held_bytes,
+            "card": self.recommendation.plan.record.card,
+            "kernels": dict(self.recommendation.plan.record.kernels),
             "memory": dict(self.checklist),
             "micro_batch": best.choice.micro_batch,
             "accumulation_steps": best.accumulation_steps,
@@ -101,7 +115,7 @@ class Fit:
         }
 
 
-@renamed(batch="effective_batch_size")
+@renamed(batch="effective_batch_size", gpu="card")
 def fit(
     model: str,
     *,
@@ -114,9 +128,10 @@ def fit(
     optimizers: Sequence[str | None] = ("adamw",),
     quantize: str | None = None,
     lora_rank: int = LORA_RANK,
-    gpu: str | None = None,
+    card: str | None = None,
     time_limit: float = 40.0,
     seed: int = 0,
+    display: bool | None = None,
 ) -> Fit:
     """Whether and how a named model trains within a budget; nothing is allocated.
 
@@ -129,25 +144,26 @@ def fit(
     budget_gb : float
         Of one card, without what torch's allocator never sees.
     seq_len : int, optional
-    devices, effective_batch_size, optimizers, time_limit, seed
+    devices, effective_batch_size, optimizers, time_limit, seed, display
         As in `pebble.recommend`.
     precision : str, optional
         Default: "bf16", or "fp16" on a card without bf16 units.
     quantize : str, optional
         Storage of the frozen weights, in place of what the method says.
     lora_rank : int
-    gpu : str, optional
-        A card whose speed the times are; default: the smallest that has the budget.
+    card : str, optional
+        Whose kernels and speed the recipes have; default: the smallest that has the budget. "cpu":
+        the kernels of the CPU, at that card's speed.
 
     Raises
     ------
     InfeasibleBudget, InvalidArgument
     """
     one_of("method", method, METHODS)
-    if gpu is not None:
-        one_of("gpu", gpu, CARDS)
-    card = CARDS[gpu] if gpu else card_for(whole_budget(budget_gb, None))
-    chosen = precision or ("bf16" if DEVICES[card.device].bf16 else "fp16")
+    budget = whole_budget(budget_gb, None)
+    traced_for = chosen_card(card, budget)
+    speed = CARDS[traced_for] if traced_for else card_for(budget)
+    chosen = precision or half_precision(name_of(speed))
     form = quantize or (_PACKED if method == "qlora" else None)
 
     def make(precision: str) -> Any:
@@ -162,10 +178,12 @@ def fit(
         precisions=(chosen,),
         optimizers=optimizers,
         quantize=(form,),
-        costs=f"roofline:{card.device}",
+        costs=f"roofline:{speed.device}",
+        card=traced_for,
         seq_len=seq_len,
         time_limit=time_limit,
         seed=seed,
+        display=display,
     )
     how = method if method == "full" else f"{method} of rank {lora_rank}"
     length = "" if seq_len is None else f", {seq_len} tokens"

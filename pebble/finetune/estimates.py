@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from pebble.arguments import one_of, renamed
-from pebble.finetune.memory_moments import Buckets, Kinds, Moment, Storage, kept_by, moments_of
-from pebble.formatting import gigabytes, table
+from pebble.finetune.memory_moments import Kinds, Moment, Storage, kept_by, moments_of
+from pebble.formatting import Printed, gigabytes, table
 from pebble.measure.dtypes import under_autocast
-from pebble.measure.workspaces import measure_workspaces
-from pebble.options import StepOptions
+from pebble.measure.step import measure_bytes
+from pebble.options import Differentiate, StepOptions
+from pebble.progress import open_line, watched
+from pebble.ranks import Buckets
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.tracing import Captured
@@ -23,8 +25,8 @@ from pebble.tracing.step_form import StepForm
 from pebble.tracing.training_mode import training_mode
 
 
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, repr=False)
+class Estimate(Printed):
     """Memory of a training step.
 
     Attributes
@@ -75,6 +77,11 @@ class Estimate:
         return "\n".join([table(header, rows), *notes])
 
 
+def _told(found: Estimate) -> str:
+    return f"{gigabytes(found.peak)} at the peak, in the {found.peak_moment.phase}"
+
+
+@watched(_told)
 @renamed(accumulate="accumulation_steps")
 def estimate(
     model: nn.Module,
@@ -95,12 +102,14 @@ def estimate(
     captured: Captured | None = None,
     batch_size: int | None = None,
     seq_len: int | None = None,
+    differentiate: Differentiate = None,
+    display: bool | None = None,
 ) -> Estimate:
     """Memory of a training step of a model, on real or fake tensors.
 
     Parameters
     ----------
-    model, inputs, loss, batch_size, seq_len
+    model, inputs, loss, batch_size, seq_len, differentiate
         As in `pebble.optimize`. Frozen parameters have neither gradient nor state.
     optimizer : str, torch.optim.Optimizer or None
     implementation : "for-loop", "foreach" or "fused", optional
@@ -129,6 +138,8 @@ def estimate(
         Of the captured graph; default: everything is kept.
     captured : Captured, optional
         A capture of this model, to save time; one that accumulates gradients counts as such.
+    display : bool, optional
+        Show progress, and in the end what came out; default: on a terminal and in a notebook.
 
     Raises
     ------
@@ -152,21 +163,29 @@ def estimate(
         accumulation_steps=accumulation_steps,
         batch_size=batch_size,
         seq_len=seq_len,
+        differentiate=differentiate,
+    )
+    found = (
+        None
+        if captured is not None and inputs is None
+        else make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
     )
     if captured is None:
-        found = make_inputs(model, inputs, batch_size=batch_size, seq_len=seq_len)
+        assert found is not None
+        open_line().stage("capture")
         with under_autocast(found.tensors(), autocast), training_mode(model):
             form = StepForm.asked(replace(asked, accumulation_steps=1))
             captured = form.capture(model, found.args, found.kwargs)
     storage = Storage(implementation, state_dtype, master_weights, gradient_dtype, quantize, ddp)
+    workspaces = measure_bytes(captured, model, found)
+    captured = replace(captured, graph=workspaces.on(captured.graph))
     # A plan's capture adds up from the second micro-batch on; gradients that are converted as
     # they are made are added to those of the other dtype.
     added_up = captured.accumulates or asked.accumulates or gradient_dtype is not None
     kept = kept_by(captured, model, optimizer, storage, added_up=added_up)
     if added_up:
         captured = StepForm(accumulates=True).transform(captured)
-    workspaces = measure_workspaces(captured)
-    graph = captured.graph.with_measures(workspaces=workspaces.bytes)
+    graph = captured.graph
     trace = simulate(graph, schedule or Schedule.keep_all(graph))
     return Estimate(
         moments=moments_of(graph, trace, kept),

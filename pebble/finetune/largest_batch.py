@@ -11,13 +11,22 @@ from pebble.deadline import Deadline
 from pebble.errors import InvalidArgument
 from pebble.finetune.batch_search import BatchSearch
 from pebble.finetune.batch_sizes import BatchSizes
-from pebble.options import TIME_LIMIT, ChunkedLoss, SearchOptions
+from pebble.formatting import count, gigabytes
+from pebble.options import TIME_LIMIT, ChunkedLoss, Differentiate, SearchOptions
+from pebble.progress import watched
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 
+def _told(sizes: BatchSizes) -> str:
+    budget = gigabytes(sizes.budget_bytes)
+    planned = count(sizes.planned, "sample")
+    return f"{planned} within {budget}, {sizes.unplanned} without a plan"
+
+
+@watched(_told)
 def max_batch_size(
     model: nn.Module,
     inputs: Any = None,
@@ -33,6 +42,8 @@ def max_batch_size(
     seq_len: int | None = None,
     time_limit: float = TIME_LIMIT,
     seed: int = 0,
+    differentiate: Differentiate = None,
+    display: bool | None = None,
 ) -> BatchSizes:
     """The largest micro-batch whose training step fits a budget; nothing is run to find it.
 
@@ -49,13 +60,15 @@ def max_batch_size(
         The most extra compute that the plan may take, as a fraction; default: any.
     chunked_loss : "auto", int or False
         Head and loss in chunks of tokens: where that holds a larger batch, in so many, or never.
-    optimizer, outputs, loss, costs, seed
+    optimizer, outputs, loss, costs, seed, differentiate
         As in `pebble.optimize`.
     seq_len : int, optional
         For inferred inputs of Hugging Face models.
     time_limit : float
         Seconds for the whole call: each solve gets a share of what is left, and at least a quick
         look.
+    display : bool, optional
+        Show progress, and in the end what came out; default: on a terminal and in a notebook.
 
     Returns
     -------
@@ -83,6 +96,13 @@ def max_batch_size(
     if max_overhead is not None and not max_overhead >= 0:
         raise InvalidArgument(f"max_overhead is {max_overhead!r}; it must not be negative.")
     batches = Batches(
-        model, inputs, seq_len=seq_len, loss=loss, optimizer=optimizer, costs=costs, outputs=outputs
+        model,
+        inputs,
+        seq_len=seq_len,
+        loss=loss,
+        optimizer=optimizer,
+        costs=costs,
+        outputs=outputs,
+        differentiate=differentiate,
     )
     return BatchSearch(batches, budget, search, deadline).run(max_overhead)

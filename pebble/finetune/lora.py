@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from pebble.errors import InvalidArgument
+from pebble.tracing.inputs import Inputs
+from pebble.tracing.torch_private.fake_tensors import FakeTensorMode, fake_mode_of
+from pebble.tracing.torch_private.pytree import tree_map_only
 
 LORA_TARGETS = ("q_proj", "v_proj", "c_attn", "query", "value")
 
@@ -63,3 +68,40 @@ def add_adapters(model: nn.Module, rank: int, targets: Sequence[str] = LORA_TARG
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, Adapted(model.get_submodule(name), rank))
     return names
+
+
+def adapted_copy(
+    model: nn.Module, inputs: Inputs, rank: int
+) -> tuple[nn.Module, tuple[tuple[Any, ...], dict[str, Any]]]:
+    """A copy of a model and its inputs on tensors without memory, frozen and with adapters.
+
+    Raises
+    ------
+    InvalidArgument
+        If no layer matches `LORA_TARGETS`, or the model cannot be copied.
+    """
+    tensors = (*model.parameters(), *model.buffers())
+    mode = fake_mode_of(*tensors) or FakeTensorMode()
+
+    def without_memory(tensor: torch.Tensor) -> torch.Tensor:
+        if fake_mode_of(tensor) is None:
+            return mode.from_tensor(tensor.detach())
+        with mode:
+            return torch.empty_like(tensor)
+
+    memo: dict[int, Any] = {}
+    for tensor in tensors:
+        fake = without_memory(tensor)
+        parameter = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if parameter else fake
+    try:
+        copied = copy.deepcopy(model, memo)
+    except Exception as error:  # anything may stand in a model
+        raise InvalidArgument(
+            f"This {type(model).__name__} cannot be copied ({error}); make a model with adapters "
+            "and plan that."
+        ) from None
+    with mode:
+        add_adapters(copied, rank)
+    args, kwargs = tree_map_only(torch.Tensor, without_memory, (inputs.args, dict(inputs.kwargs)))
+    return copied, (args, kwargs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +16,7 @@ from pebble.measure.dtypes import dtype_of
 from pebble.measure.memory import StepMemory, check_optimizer, step_memory, trainable
 from pebble.measure.optimizers import OptimizerMemory, Weight, optimizer_memory
 from pebble.measure.weights import dequantised_bytes
+from pebble.ranks import Buckets
 from pebble.referee import Trace
 from pebble.tracing import Captured
 
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
     from pebble.graph import Graph
 
 Kinds = Mapping[str, int]
-
-
-class Buckets(StrEnum):
-    """How DistributedDataParallel keeps its gradient buckets."""
-
-    COPIES = "copies"  # the default: buckets beside the gradients
-    VIEWS = "views"  # gradient_as_bucket_view=True: the gradients are the buckets
 
 
 @dataclass(frozen=True)
@@ -115,7 +108,9 @@ def kept_by(
     if storage.quantize is not None:
         resident |= _quantised(model, resident["parameters"], storage.quantize)
     if storage.gradient_dtype is not None:
-        memory = replace(memory, gradients=dtype_of(storage.gradient_dtype).itemsize * trained)
+        memory = replace(
+            memory, gradients=dtype_of(storage.gradient_dtype, "gradient_dtype").itemsize * trained
+        )
     if storage.ddp is not None:
         resident["DDP buckets"] = memory.gradients
     if added_up and storage.ddp != Buckets.VIEWS:
@@ -171,7 +166,7 @@ def _with_state(
             "state_dtype= and master_weights= need the name of an optimizer: a "
             f"{type(optimizer).__name__} object has a state of its own."
         )
-    weights = [replace(w, dtype=dtype_of(state_dtype)) for w in _weights(captured)]
+    weights = [replace(w, dtype=dtype_of(state_dtype, "state_dtype")) for w in _weights(captured)]
     other: OptimizerMemory = optimizer_memory(
         optimizer, weights, device=captured.device, implementation=storage.implementation
     )

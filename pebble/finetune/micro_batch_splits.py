@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pebble.arguments import positive_integer
 from pebble.errors import InvalidArgument
 from pebble.tracing.torch_private import pytree
 
@@ -31,9 +32,10 @@ def micro_batches(inputs: Any, steps: int) -> Iterator[Any]:
     >>> [part["x"].tolist() for part in micro_batches({"x": torch.arange(4)}, 2)]
     [[0, 1], [2, 3]]
     """
+    positive_integer("steps", steps)
     tensors = [t for t in pytree.tree_leaves(inputs) if isinstance(t, torch.Tensor) and t.dim()]
     batch = tensors[0].shape[0] if tensors else 0
-    if steps < 1 or batch % steps or not batch:
+    if batch % steps or not batch:
         raise InvalidArgument(
             f"A batch of {batch} does not split into {steps} equal micro-batches; choose a number "
             "that divides it."
@@ -44,8 +46,7 @@ def micro_batches(inputs: Any, steps: int) -> Iterator[Any]:
         mine = isinstance(leaf, torch.Tensor) and leaf.dim() and leaf.shape[0] == batch
         return leaf[k * size : (k + 1) * size] if mine else leaf
 
-    for k in range(steps):
-        yield pytree.tree_map(lambda leaf, k=k: part(leaf, k), inputs)
+    return (pytree.tree_map(lambda leaf, k=k: part(leaf, k), inputs) for k in range(steps))
 
 
 def loss_weights(
@@ -78,6 +79,11 @@ def loss_weights(
     >>> loss_weights(labels, 2)
     [0.75, 0.25]
     """
+    if not isinstance(labels, torch.Tensor) or labels.dim() < 1 + shifted:
+        raise InvalidArgument(
+            f"labels is a {type(labels).__name__}; pass the tensor of the full batch's labels, a "
+            "row a sample."
+        )
     used = labels[:, 1:] if shifted else labels
     counts = [int((part != ignore_index).sum()) for part in micro_batches(used, steps)]
     total = sum(counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from pebble.arguments import renamed
+from pebble.arguments import one_of, renamed
 from pebble.errors import InvalidArgument
 from pebble.finetune.lora import LORA_TARGETS, add_adapters
 from pebble.measure.dtypes import dtype_of
 from pebble.schema import shortened
 from pebble.textfile import parse_json, read_text, shown
+from pebble.tracing.card_twin import CardTwin
 from pebble.tracing.inputs import Inputs, make_inputs
 from pebble.tracing.torch_private.fake_tensors import FakeTensorMode
 
@@ -99,6 +101,7 @@ def build_shape(
     lora_rank: int | None = None,
     lora_targets: Sequence[str] = LORA_TARGETS,
     fake: bool = True,
+    device: str = "cpu",
 ) -> tuple[nn.Module, Inputs]:
     """A model of a named shape in training mode, and inputs for it.
 
@@ -117,13 +120,27 @@ def build_shape(
         Last names of the linear layers that get an adapter.
     fake : bool
         Without memory (fake tensors); else real, randomly initialised.
+    device : str
+        Where they lie; without memory also "cuda" where no card is.
 
     Raises
     ------
     InvalidArgument
-        If the name, the precision or the rank is unknown, no layer matches the targets, or
-        transformers is not installed.
+        If the name, the precision, the device or the rank is unknown, no layer matches the
+        targets, or transformers is not installed.
     """
+    if fake:
+        one_of("device", device, ("cpu", "cuda"))
+    with _without_advice():
+        model = _built(name, precision, lora_rank, lora_targets, fake=fake)
+        if device != "cpu":
+            model = CardTwin.of(model).model if fake else model.to(device)
+        return model, make_inputs(model, batch_size=batch_size, seq_len=seq_len)
+
+
+def _built(
+    name: str, precision: str, lora_rank: int | None, lora_targets: Sequence[str], *, fake: bool
+) -> nn.Module:
     config, architecture = _configuration(name)
     mode = FakeTensorMode() if fake else contextlib.nullcontext()
     with mode, _default_dtype(dtype_of(precision)), _uninitialised(fake):
@@ -131,7 +148,7 @@ def build_shape(
         model.tie_weights()  # type: ignore[operator]  # belongs to the initialisation
         if lora_rank is not None:
             add_adapters(model, lora_rank, lora_targets)
-    return model, make_inputs(model, batch_size=batch_size, seq_len=seq_len)
+    return model
 
 
 def _configuration(name: str) -> tuple[Any, Any]:
@@ -190,6 +207,18 @@ def _uninitialised(fake: bool) -> Any:
     from transformers.initialization import no_init_weights
 
     return no_init_weights()
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Without transformers' log of what a configuration says of tokens that no shape has."""
+    log = logging.getLogger("transformers")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from pebble.finetune.variants import seconds_to_step, with_accumulation, with_bu
 from pebble.formatting import gigabytes
 from pebble.measure.step import Step
 from pebble.plan.optimization import plan_step
+from pebble.progress import open_line
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.solver import solve
@@ -22,6 +23,7 @@ from pebble.solver import solve
 TIE = 0.005
 """Recipes whose predicted times differ by less are a tie: the one with more room left wins."""
 _REFINED = 4  # recipes that get a longer search at most
+_PATIENCE_SECONDS = 15.0  # for a second trace, whatever is left of the time limit
 _EXACT_SECONDS = 10.0  # for a plan on a trace of its own, whatever is left of the time limit
 
 
@@ -77,6 +79,7 @@ class RecipeSearch:
 
     def look(self, choice: Choice) -> Trial:
         """What quick solvers make of a choice."""
+        open_line().part(str(choice))
         step = self.step(choice)
         kept, unplanned = step.footprint.unplanned_peak, step.one_piece.footprint.unplanned_peak
         optimistic = self.seconds(choice, step, step.graph.total_cost)
@@ -144,6 +147,7 @@ class RecipeSearch:
             best = min(t.seconds for t in open_)
             if trial.optimistic >= best or trial.overhead <= 0:
                 continue
+            open_line().part(f"a longer search for {trial.choice}")
             room = trial.step.footprint.problem(self.budget)
             limit = self.deadline.share(1 / (min(len(open_), _REFINED) - done + 1))
             options: dict[str, Any] = {"start": trial.schedule}
@@ -176,7 +180,9 @@ class RecipeSearch:
         return best, (note,)
 
     def _plan_exactly(self, trial: Trial) -> bool:
-        step = self.step(trial.choice, exact=True)
+        open_line().part(f"a trace of its own for {trial.choice}")
+        exact = self._has_time_to_trace(trial.choice)
+        step = self.step(trial.choice, exact=exact)
         same = len(step.graph.ops) == len(trial.step.graph.ops)
         start = trial.schedule if same else None
         if start is None or not step.footprint.fits(start, self.budget):
@@ -185,13 +191,24 @@ class RecipeSearch:
             if least.peak_bytes > self.budget:
                 trial.schedule, trial.peak = None, least.peak_bytes
                 return False
-        plan = plan_step(step, self.budget, time_limit=_EXACT_SECONDS, seed=self.seed, start=start)
+        try:
+            limit = _EXACT_SECONDS
+            plan = plan_step(step, self.budget, time_limit=limit, seed=self.seed, start=start)
+        except InfeasibleBudget as error:  # of what a card reserves
+            trial.schedule, trial.peak = None, error.least_bytes or trial.peak
+            return False
         trial.step, trial.schedule = step, plan.schedule
-        trial.plan, trial.exact = plan, True
+        trial.plan, trial.exact = plan, exact
         trial.seconds = self.seconds(trial.choice, step, plan.cost)
         trial.peak, trial.overhead = plan.peak_bytes, plan.overhead
         trial.unplanned = step.one_piece.footprint.unplanned_peak
         return True
+
+    def _has_time_to_trace(self, choice: Choice) -> bool:
+        """Whether a recipe is traced at its own batch: a large model only where time is left."""
+        batches = self.families.of(choice)
+        patience = max(self.deadline.left, _PATIENCE_SECONDS)
+        return not batches.fake or batches.trace_seconds <= patience
 
     def recipe(self, trial: Trial) -> Recipe:
         """A trial as a recipe."""

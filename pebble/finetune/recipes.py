@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pebble.formatting import count, gigabytes, table
+from pebble.formatting import Printed, count, gigabytes, table
 
 if TYPE_CHECKING:
     from pebble.plan.plan import Plan
@@ -162,8 +162,8 @@ class Knob:
     extra_time: float
 
 
-@dataclass(frozen=True)
-class Recommendation:
+@dataclass(frozen=True, repr=False)
+class Recommendation(Printed):
     """Recipes for one effective batch size, the fastest that fits first.
 
     Attributes

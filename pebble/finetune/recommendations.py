@@ -11,10 +11,11 @@ from torch import nn
 
 from pebble.arguments import check_time_limit, positive_integer
 from pebble.budget import whole_budget
+from pebble.cards import card_name
 from pebble.deadline import Deadline
 from pebble.errors import InfeasibleBudget, InvalidArgument
 from pebble.finetune.recipe_search import RecipeSearch, Trial, rank
-from pebble.finetune.recipes import HALVES, Choice, Recommendation
+from pebble.finetune.recipes import HALVES, Recommendation
 from pebble.finetune.step_families import Families
 from pebble.finetune.tradeoffs import knobs_of, least_change
 from pebble.formatting import gigabytes
@@ -22,10 +23,17 @@ from pebble.measure.dtypes import DTYPES
 from pebble.measure.optimizers import OPTIMIZERS
 from pebble.measure.weights import FORMATS
 from pebble.options import TIME_LIMIT
+from pebble.progress import watched
 
 PRECISIONS = (*DTYPES, *(f"{half}-mixed" for half in HALVES))
 
 
+def _told(advice: Recommendation) -> str:
+    best = advice.best
+    return f"{best.choice} x {best.accumulation_steps}, {best.seconds:.3g} s for an effective batch"
+
+
+@watched(_told)
 def recommend(
     make_model: Callable[..., nn.Module],
     make_inputs: Any = None,
@@ -43,6 +51,8 @@ def recommend(
     seq_len: int | None = None,
     time_limit: float = TIME_LIMIT,
     seed: int = 0,
+    card: str | None = None,
+    display: bool | None = None,
 ) -> Recommendation:
     """Rank the ways to train with an effective batch size within a budget; fastest first.
 
@@ -72,13 +82,15 @@ def recommend(
         the model as it is.
     chunked_loss : "auto", int or False
         Head and loss in chunks of tokens: where that helps, in so many, or never.
-    loss, seq_len, seed
+    loss, seq_len, seed, card
         As in `pebble.optimize`.
     costs : str
         As in `pebble.optimize`; "auto" on fake tensors is the roofline of the smallest card that
         has the budget.
     time_limit : float
         Seconds for the whole call; a plan for the best recipe follows in any case.
+    display : bool, optional
+        Show progress, and in the end what came out; default: on a terminal and in a notebook.
 
     Returns
     -------
@@ -104,15 +116,12 @@ def recommend(
     began = time.perf_counter()
     deadline = Deadline(check_time_limit(time_limit))
     budget = whole_budget(budget_gb, budget_bytes)
+    card = None if card is None else card_name(card)
     _check(effective_batch_size, devices, optimizers, quantize, precisions)
-    families = Families(make_model, make_inputs, budget, costs, loss, seq_len, chunked_loss)
+    families = Families(make_model, make_inputs, budget, costs, loss, seq_len, chunked_loss, card)
     search = RecipeSearch(families, budget, effective_batch_size, devices, deadline, seed)
-    trials = [
-        search.look(choice)
-        for choice in families.choices(
-            search.micro_batches, precisions, list(optimizers), list(quantize)
-        )
-    ]
+    choices = families.choices(search.micro_batches, precisions, list(optimizers), list(quantize))
+    trials = [search.look(choice) for choice in choices]
     search.refine(trials)
     fitting = [t for t in trials if t.schedule is not None]
     if not fitting:
@@ -127,7 +136,7 @@ def recommend(
         clock=families.clock,
         plain_bytes=min(t.unplanned for t in trials),
         least_bytes=search.least(trials)[1],
-        notes=(*notes, *_remarks(best.choice)),
+        notes=(*notes, *_remarks(best)),
         runtime=time.perf_counter() - began,
     )
 
@@ -159,13 +168,21 @@ def _check(
             )
 
 
-def _remarks(choice: Choice) -> list[str]:
+def _remarks(best: Trial) -> list[str]:
     """What a recipe's figures do not say by themselves."""
+    found = []
+    if not best.exact:
+        found.append(
+            "Planned on a trace rescaled to this micro-batch, for want of time: ops whose code "
+            "depends on the batch may differ. With a longer time_limit it is traced again."
+        )
+    choice = best.choice
     if choice.quantize is None:
-        return []
+        return found
     return [
+        *found,
         f"Weights in {choice.quantize}: the plan is for the graph of the model as it is; the "
-        "packed weights, and the time and room to unpack them, are priced in, not run."
+        "packed weights, and the time and room to unpack them, are priced in, not run.",
     ]
 
 

@@ -5,6 +5,7 @@ A size that depends on the batch is then a multiple of that prime, and no other 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from pebble.graph import Graph
 from pebble.measure.costs import op_costs
 from pebble.measure.memory import step_memory
 from pebble.measure.step import Step
+from pebble.measure.workspaces import measure_workspaces
 from pebble.tracing import Captured
 from pebble.tracing.inputs import Inputs
 from pebble.tracing.torch_private import pytree
@@ -65,7 +67,7 @@ def rescale(step: Step, traced_at: int, inputs: Inputs, batch: int) -> Step:
     captured = _rescaled(step.captured, traced_at, batch)
     optimizer, costs = step.options.optimizer, step.options.costs
     memory = step_memory(captured, optimizer=optimizer, model=step.model)
-    graph = captured.graph
+    graph = measure_workspaces(captured).on(captured.graph)
     if isinstance(costs, str):
         graph = graph.with_measures(costs=op_costs(captured, costs))
     sketch = replace(
@@ -102,6 +104,10 @@ def _rescaled(captured: Captured, prime: int, batch: int) -> Captured:
         slots=tuple(replace(slot, node=twin[slot.node]) for slot in captured.slots),
         outputs=tuple(replace(out, node=twin[out.node]) for out in captured.outputs),
         gradients={twin[n]: g and twin[g] for n, g in captured.gradients.items()},
+        sparse={
+            twin[n]: replace(sparse, indices=twin[sparse.indices])
+            for n, sparse in captured.sparse.items()
+        },
     )
 
 
@@ -118,6 +124,7 @@ def _times(size: int, prime: int, batch: int) -> int:
     return size // prime * batch if size % prime == 0 else size
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def _text(text: str, prime: int, batch: int) -> str:
     def number(match: re.Match[str]) -> str:
         scaled = _times(int(match[0]), prime, batch)

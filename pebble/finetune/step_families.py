@@ -33,11 +33,17 @@ class Families:
         loss: Any,
         seq_len: int | None,
         chunked: str | int | bool,
+        card: str | None = None,
     ) -> None:
+        if not callable(make_model) or isinstance(make_model, nn.Module):
+            raise InvalidArgument(
+                f"make_model is a {type(make_model).__name__}; pass a function that makes the "
+                "model, such as lambda: model."
+            )
         self.make_model, self.make_inputs = make_model, make_inputs
         self.takes_precision = "precision" in inspect.signature(make_model).parameters
         self.budget, self.costs, self.loss, self.seq_len = budget, costs, loss, seq_len
-        self.chunked = chunked
+        self.chunked, self.card = chunked, card
         self.clock = ""
         self._whole: dict[str, Batches] = {}
         self._made: dict[str, nn.Module] = {}
@@ -104,6 +110,7 @@ class Families:
             loss=self.loss,
             optimizer=None,
             costs=self._clock(model),
+            card=self.card,
         )
         if not batches.fake:
             for batch in (2, 4):
@@ -139,7 +146,9 @@ class Families:
         """What costs are the costs of."""
         fake = hasattr(next(iter(model.parameters()), None), "fake_mode")
         costs = self.costs
-        if costs == "auto" and fake:
+        if costs == "auto" and self.card is not None:
+            costs = f"roofline:{CARDS[self.card].device}"
+        elif costs == "auto" and fake:
             costs = f"roofline:{card_for(self.budget).device}"
         name = costs.removeprefix("roofline:")
         titles = {card.device: card.title for card in CARDS.values()}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from pebble.budget import Resident
@@ -17,10 +17,11 @@ from pebble.graph import Graph
 from pebble.measure.dtypes import under_autocast
 from pebble.measure.step import Step, trace
 from pebble.options import StepOptions
+from pebble.progress import open_line
 from pebble.tracing import Captured
 from pebble.tracing.inputs import Inputs, make_inputs
+from pebble.tracing.resized_inputs import resized
 from pebble.tracing.step_form import StepForm
-from pebble.tracing.torch_private import pytree
 from pebble.tracing.training_mode import training_mode
 
 Change = Callable[[Step], Step]
@@ -46,6 +47,13 @@ class Batches:
         The step runs under autocast of this dtype.
     **options
         Fields of `pebble.options.StepOptions`.
+
+    Attributes
+    ----------
+    fake : bool
+        Whether tensors have no data.
+    trace_seconds : float
+        That the latest trace took.
     """
 
     def __init__(
@@ -70,6 +78,7 @@ class Batches:
         self._sketches: dict[int, Step] = {}
         self._traced: Step | None = None
         self._prime = tracer_batch(model) if self.fake else 0
+        self.trace_seconds = 0.0
 
     def changed(self, change: Change) -> Batches:
         """The same steps with a change to each (another optimizer, say); traces are shared."""
@@ -114,10 +123,11 @@ class Batches:
                 return make_inputs(self.model, self._inputs(batch))
             if self._inputs is None:
                 return make_inputs(self.model, None, batch_size=batch, seq_len=self._seq_len)
-            return _resized(make_inputs(self.model, self._inputs), batch)
+            return resized(make_inputs(self.model, self._inputs), batch)
 
     def exact(self, batch: int) -> Step:
         """The step traced at this size, temporaries measured where tensors are real."""
+        open_line().part(f"batch {batch}")
         if batch not in self._exact:
             self._exact[batch] = self._traced_at(batch)
             while len(self._exact) > _KEPT:
@@ -136,6 +146,7 @@ class Batches:
         """The step at this size for planning only: from the trace, or between two exact steps."""
         if batch in self._exact:
             return self.exact(batch)
+        open_line().part(f"batch {batch}")
         return self._change(self._rescaled(batch) if self.fake else self._between(batch))
 
     def _rescaled(self, batch: int) -> Step:
@@ -152,14 +163,18 @@ class Batches:
         return self._traced
 
     def _traced_at(self, batch: int) -> Step:
-        inputs = self.inputs(batch)
+        inputs, began = self.inputs(batch), time.perf_counter()
         with under_autocast(inputs.tensors(), self._autocast):
-            return trace(self.model, inputs, self.options)
+            step = trace(self.model, inputs, self.options)
+        self.trace_seconds = time.perf_counter() - began
+        return step
 
     def _between(self, batch: int) -> Step:
         if len(self._exact) < 2:
             raise InvalidArgument("Trace two batch sizes exactly before sketching others.")
-        known = sorted(self._exact, key=lambda b: abs(b - batch))[:2]
+        alike = [b for b in self._exact if b > 1]  # one sample alone is often traced otherwise
+        several = alike if len(alike) > 1 else self._exact
+        known = sorted(several, key=lambda b: abs(b - batch))[:2]
         low, high = sorted(known)
         first, second = self._whole_or_split(low), self._whole_or_split(high)
         return between(low, first, high, second, batch)
@@ -198,26 +213,3 @@ def between(low: int, first: Step, high: int, second: Step, batch: int) -> Step:
     if first.whole is not None and second.whole is not None:
         whole = between(low, first.whole, high, second.whole, batch)
     return replace(second, graph=graph, resident=Resident(kinds, peak), whole=whole)
-
-
-def _resized(inputs: Inputs, batch: int) -> Inputs:
-    """Example inputs repeated or cut along the first dimension of every tensor of the batch."""
-    tensors = inputs.tensors()
-    given = next((t.shape[0] for t in tensors if t.dim()), None)
-    if not given:
-        raise InvalidArgument(
-            "The example inputs have no first dimension to change; pass a function of the batch "
-            "size that makes inputs."
-        )
-    made: dict[int, torch.Tensor] = {}
-
-    def resize(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor) or not leaf.dim() or leaf.shape[0] != given:
-            return leaf
-        if id(leaf) not in made:
-            rows = torch.arange(batch, device=leaf.device) % given
-            made[id(leaf)] = leaf.detach()[rows].requires_grad_(leaf.requires_grad)
-        return made[id(leaf)]
-
-    args, kwargs = pytree.tree_map(resize, (inputs.args, dict(inputs.kwargs)))
-    return Inputs(args, kwargs)

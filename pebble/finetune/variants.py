@@ -13,6 +13,7 @@ from torch import nn
 from pebble.errors import InvalidArgument
 from pebble.measure.costs import DEVICES
 from pebble.measure.memory import StepMemory, step_memory
+from pebble.measure.rank_memory import ranks_here, resident_of
 from pebble.measure.step import Step
 from pebble.measure.weights import dequantised_bytes, stored_bytes
 from pebble.tracing.step_form import StepForm
@@ -65,14 +66,17 @@ def packed_bytes(weight: torch.Tensor, form: str) -> int:
 
 def memory_of(step: Step, optimizer: str | torch.optim.Optimizer | None) -> StepMemory:
     """What the step keeps with an optimizer."""
-    return step_memory(step.captured, optimizer=optimizer, model=step.model)
+    captured = replace(step.captured, graph=step.graph)  # with the sizes that kernels make
+    return step_memory(captured, optimizer=optimizer, model=step.model)
 
 
 def with_optimizer(step: Step, optimizer: str | None) -> Step:
     """The step with another optimizer."""
+    ranks = step.options.ranks or ranks_here()
+    memory, adds = memory_of(step, optimizer), step.captured.accumulates
     changed = replace(
         step.asked(optimizer=optimizer),
-        resident=memory_of(step, optimizer).resident,
+        resident=resident_of(memory, step.model, ranks, accumulates=adds),
         whole=None if step.whole is None else with_optimizer(step.whole, optimizer),
     )
     return changed.with_inputs(step.inputs)
@@ -84,12 +88,12 @@ def with_accumulation(step: Step, accumulation_steps: int) -> Step:
         return step
     step_then = step.asked(accumulation_steps=accumulation_steps)
     captured = StepForm(accumulates=True).transform(step.captured)
-    a = step.graph.arrays
+    costs = [op.cost for op in step.graph.ops]
     there = {"accumulated gradients": memory_of(step, None).gradients}
     return replace(
         step_then,
         captured=captured,
-        graph=captured.graph.with_measures(costs=a.cost.tolist(), workspaces=a.workspace.tolist()),
+        graph=captured.graph.with_bytes_of(step.graph).with_measures(costs=costs),
         resident=replace(step.resident, kinds={**step.resident.kinds, **there}),
         whole=None if step.whole is None else with_accumulation(step.whole, accumulation_steps),
     )

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from pebble.axes import LINES, axes_for
+from pebble.axes import LINES, Data, axes_for, picture
 from pebble.errors import InvalidArgument
 from pebble.games.answers import GameResult
 from pebble.games.board import Board
-from pebble.games.frames import positions
+from pebble.games.frames import frames, positions
 from pebble.games.position import BLACK, FREE, GHOST, WHITE, Position
 from pebble.games.rules import RedBlue
+from pebble.step_through import StepThrough
+from pebble.step_through import step_through as through
 
 HELD, AGAIN, OTHER, QUIET = "#1f77b4", "#ff7f0e", "#9467bd", "#dddddd"
 _COLOURS = {0: QUIET, 1: HELD, 2: AGAIN, 3: OTHER}
@@ -54,6 +56,12 @@ def strategy_matrix(result: GameResult) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array(columns, np.int64).T
 
 
+def strategy_data(result: GameResult) -> Data:
+    """What `plot_strategy` draws: ``matrix``, see `strategy_matrix`, and ``nodes``, its rows."""
+    return {"nodes": list(result.board.names), "matrix": strategy_matrix(result).tolist()}
+
+
+@picture(strategy_data)
 def plot_strategy(result: GameResult, *, ax: Any = None) -> Any:
     """The timeline of a strategy: one row a node, one column a move.
 
@@ -78,6 +86,19 @@ def plot_strategy(result: GameResult, *, ax: Any = None) -> Any:
     return ax
 
 
+def pebbles_data(results: GameResult | Iterable[GameResult]) -> Data:
+    """What `plot_pebbles` draws: pebbles after each move, a list for each strategy."""
+    several = [results] if isinstance(results, GameResult) else list(results)
+    return {"boards": [r.board.name for r in several], "pebbles": [_pebbles(r) for r in several]}
+
+
+def _pebbles(result: GameResult) -> list[int]:
+    _solved(result)
+    assert result.trace is not None
+    return list(map(int, result.trace.pebbles))
+
+
+@picture(pebbles_data)
 def plot_pebbles(results: GameResult | Iterable[GameResult], *, ax: Any = None) -> Any:
     """Pebbles on the board over the moves, one line for each strategy."""
     results = [results] if isinstance(results, GameResult) else list(results)
@@ -96,6 +117,20 @@ def plot_pebbles(results: GameResult | Iterable[GameResult], *, ax: Any = None) 
     return ax
 
 
+def front_data(fronts: Iterable[GameResult] | dict[str, Iterable[GameResult]]) -> Data:
+    """What `plot_front` draws: pebbles, cost and whether that is proved, by name of the front."""
+    named = fronts if isinstance(fronts, dict) else {"": fronts}
+    return {
+        label: [
+            {"pebbles": r.pebbles, "cost": r.cost, "proved": r.status == "optimal"}
+            for r in front
+            if r.strategy is not None
+        ]
+        for label, front in named.items()
+    }
+
+
+@picture(front_data)
 def plot_front(
     fronts: Iterable[GameResult] | dict[str, Iterable[GameResult]], *, ax: Any = None
 ) -> Any:
@@ -121,17 +156,28 @@ def plot_front(
     return ax
 
 
+def board_data(result: GameResult, move: int) -> Data:
+    """What `plot_board` draws: what lies on each node after a move, and the edges."""
+    matrix = strategy_matrix(result)
+    if not -matrix.shape[1] <= move < matrix.shape[1]:
+        raise InvalidArgument(f"There are {matrix.shape[1] - 1} moves; there is no move {move}.")
+    return {
+        "nodes": list(result.board.names),
+        "kinds": matrix[:, move].tolist(),
+        "edges": [(u, v) for v, reads in enumerate(result.board.preds) for u in reads],
+    }
+
+
+@picture(board_data)
 def plot_board(result: GameResult, move: int, *, ax: Any = None) -> Any:
     """The graph after a move (0: before the first), sources below; colours as in the timeline."""
     import networkx as nx
 
-    board, matrix = result.board, strategy_matrix(result)
-    if not -matrix.shape[1] <= move < matrix.shape[1]:
-        raise InvalidArgument(f"There are {matrix.shape[1] - 1} moves; there is no move {move}.")
+    board, data = result.board, board_data(result, move)
     ax = axes_for(ax, (5, 4))
-    graph = nx.DiGraph((u, v) for v, reads in enumerate(board.preds) for u in reads)
+    graph = nx.DiGraph(data["edges"])
     graph.add_nodes_from(range(len(board)))
-    kinds = matrix[:, move]
+    kinds = data["kinds"]
     for kind, shape in ((0, "o"), (1, "s"), (2, "D"), (3, "^")):
         nodes = [v for v in range(len(board)) if kinds[v] == kind]
         nx.draw_networkx_nodes(
@@ -144,6 +190,18 @@ def plot_board(result: GameResult, move: int, *, ax: Any = None) -> Any:
         nx.draw_networkx_labels(graph, _layout(board), labels, font_size=7, ax=ax)
     ax.set_axis_off()
     return ax
+
+
+def step_through(result: GameResult) -> StepThrough:
+    """A strategy move by move: a slider in a notebook, frames of text anywhere else.
+
+    Raises
+    ------
+    InvalidArgument
+        If there is no strategy.
+    """
+    shown = list(frames(result.game, result.board, _solved(result)))
+    return through(shown)
 
 
 def _layout(board: Board) -> dict[int, tuple[float, float]]:

@@ -10,22 +10,28 @@ from typing import Any
 
 from torch import fx
 
+from pebble.arguments import one_of
 from pebble.budget import Footprint, whole_budget
 from pebble.deadline import Deadline
 from pebble.errors import InvalidArgument
 from pebble.formatting import gigabytes
-from pebble.integrations.compiled_graph import capture_joint
 from pebble.measure.step import measure
 from pebble.options import SearchOptions, StepOptions
+from pebble.plan.fused.fused_call import FusedAsked, FusedCall
+from pebble.plan.fused.rounds import FusedReport
+from pebble.plan.fused.shared_budget import SharedBudget
 from pebble.plan.infeasible import infeasible_budget
 from pebble.plan.search import PlanSearch
 from pebble.runtime.boxed_code import compile_boxed
 from pebble.runtime.split_graphs import split
+from pebble.tracing.compiled_joint import capture_joint
 from pebble.tracing.torch_private.compiler_back_end import autograd_back_end, mark_boxed
 from pebble.tracing.torch_private.fake_tensors import outside_fake_mode
 
 logger = logging.getLogger("pebble")
 
+INDUCTOR = "inductor"
+INNER = ("ops", INDUCTOR)
 _STEP = ("optimizer", "costs")  # the options of a step that are left when it is traced already
 _HOW = (
     'Call torch.compile(model, backend="pebble", options={"budget_gb": 15}): the budget counts '
@@ -48,7 +54,9 @@ def pebble_backend(
         From dynamo.
     options, **settings
         ``budget_gb`` or ``budget_bytes`` (required), ``optimizer`` (a name: its state is counted),
-        ``solver``, ``time_limit`` (seconds), ``seed``, ``costs``; others go to the solver.
+        ``solver``, ``time_limit`` (seconds), ``seed``, ``costs``; ``inner``: what runs inside,
+        "ops" or "inductor"; ``on_report``: a function that is given the `FusedReport` of every
+        plan with inductor inside. Others go to the solver.
 
     Returns
     -------
@@ -63,12 +71,19 @@ def pebble_backend(
 
     Notes
     -----
-    The forward and backward graphs execute the schedule op by op, without fusing kernels. What
-    the compiled runtime itself keeps (outputs, tangents, gradients until the end) is in the plan;
-    still the promise to the byte holds for `Plan.apply`, not here. After a graph break every
-    graph is planned on its own, each with the whole budget.
+    With ``inner="inductor"`` the plan says what is saved and what runs again, in which order, and
+    inductor fuses the rest. The first call plans, compiles and measures its own forward and
+    backward, and corrects the plan, in at most three rounds: it raises `InfeasibleBudget` if no
+    measured peak is within the budget. Graphs after a graph break share the budget.
+
+    Otherwise the forward and backward graphs execute the schedule op by op, without fusing
+    kernels. What the compiled runtime itself keeps (outputs, tangents, gradients until the end) is
+    in the plan; still the promise to the byte holds for `Plan.apply`, not here. After a graph break
+    every graph is planned on its own, each with the whole budget.
     """
     asked = Asked.of(dict(options or {}) | settings)
+    if asked.inner == INDUCTOR:
+        return FusedCall(graph_module, asked.fused, _shared(options, asked.budget_bytes))
     compiler = autograd_back_end(
         fw_compiler=_compile,
         bw_compiler=_compile,
@@ -76,6 +91,22 @@ def pebble_backend(
     )
     compiled: Callable[..., Any] = compiler(graph_module, example_inputs)
     return compiled
+
+
+_budgets: list[tuple[Any, SharedBudget]] = []
+
+
+def _shared(options: Any, budget_bytes: int) -> SharedBudget:
+    """The budget of the model that a graph belongs to.
+
+    One call of torch.compile hands the very same options on with each of its graphs.
+    """
+    for known, shared in _budgets:
+        if known is options:
+            return shared
+    shared = SharedBudget(budget_bytes)
+    _budgets.append((options, shared))
+    return shared
 
 
 @dataclass(frozen=True)
@@ -89,11 +120,21 @@ class Asked:
         Of which the back end takes `optimizer` (default: none) and `costs`.
     search : SearchOptions
         Without chunks of the loss: what torch.compile has traced is what runs.
+    inner : "ops" or "inductor"
+        What runs the planned graphs.
+    on_report : callable, optional
     """
 
     budget_bytes: int
     step: StepOptions
     search: SearchOptions
+    inner: str = INNER[0]
+    on_report: Callable[[FusedReport], Any] | None = None
+
+    @property
+    def fused(self) -> FusedAsked:
+        """What is asked of fused steps."""
+        return FusedAsked(self.budget_bytes, self.step, self.search, self.on_report)
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> Asked:
@@ -105,7 +146,10 @@ class Asked:
         except InvalidArgument as error:
             raise InvalidArgument(f"{error} {_HOW}") from None
         step = {"optimizer": None} | {k: settings.pop(k) for k in _STEP if k in settings}
-        return cls(budget, StepOptions.of(**step), SearchOptions.of(**settings, chunked_loss=False))
+        inner = one_of("inner", settings.pop("inner", INNER[0]), INNER)
+        on_report = settings.pop("on_report", None)
+        search = SearchOptions.of(**settings, chunked_loss=False)
+        return cls(budget, StepOptions.of(**step), search, inner, on_report)
 
 
 def _compile(module: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:

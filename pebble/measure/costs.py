@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -123,21 +123,55 @@ def op_costs(captured: Captured, costs: str = "auto") -> list[int]:
     return [0 if which is None else max(works[calls[which].key], 1) for which in of_op]
 
 
+def loop_costs(captured: Captured, loops: Iterable[int], costs: str = "auto") -> dict[int, int]:
+    """Time of ops for which a compiler writes loops: what they read and write over the bandwidth.
+
+    Arithmetic between the two is hidden behind the traffic, and a launch is shared.
+
+    Returns
+    -------
+    dict of int to int
+        Op -> nanoseconds, at least 1.
+    """
+    named = costs not in ("flops", "profile")
+    device = _device(captured, costs) if named else DEVICES[_kind_of(captured.device)]
+    device = _PLAIN_MACHINE if costs == "flops" else device
+    values = captured.graph.values
+    found = {}
+    for i in loops:
+        op = captured.graph.ops[i]
+        traffic = sum(values[v].size for v in (*op.inputs, *op.outputs))
+        found[i] = max(round(traffic / device.bandwidth), 1)
+    return found
+
+
 def _plain(work: Work) -> int:
     machine = _PLAIN_MACHINE
     return round(work.flops / machine.flops_per_ns(work) + work.bytes / machine.bandwidth)
 
 
-def _device(captured: Captured, costs: str) -> Device:
-    if costs == "auto":
-        return DEVICES[_kind_of(captured.device)]
-    prefix, _, name = costs.partition(":")
-    if prefix != "roofline" or name.lower() not in DEVICES:
+def check_costs(costs: str) -> None:
+    """Refuse costs of an unknown name.
+
+    Raises
+    ------
+    InvalidArgument
+        Lists the choices.
+    """
+    prefix, _, name = str(costs).partition(":")
+    known = prefix == "roofline" and name.lower() in DEVICES
+    if not known and costs not in ("auto", "flops", "profile"):
         raise InvalidArgument(
             f"Costs {costs!r} are not known; choose 'auto', 'flops', 'profile' or "
             f"'roofline:<device>' with one of {', '.join(DEVICES)}."
         )
-    return DEVICES[name.lower()]
+
+
+def _device(captured: Captured, costs: str) -> Device:
+    check_costs(costs)
+    if costs == "auto":
+        return DEVICES[_kind_of(captured.device)]
+    return DEVICES[costs.partition(":")[2].lower()]
 
 
 def _kind_of(device: str) -> str:

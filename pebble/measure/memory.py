@@ -10,9 +10,13 @@ import torch
 from torch import nn
 
 from pebble.budget import Resident
+from pebble.cards import CARDS
 from pebble.errors import InvalidArgument
-from pebble.measure.optimizers import OptimizerMemory, Weight, optimizer_memory
+from pebble.measure.card_workspaces import CUBLAS_HANDLES, cublas_bytes
+from pebble.measure.optimizers import OptimizerMemory, Weight
+from pebble.measure.sparse_optimizers import Table, sparse_optimizer_memory
 from pebble.tracing.signature import HELD, Slot, SlotKind
+from pebble.tracing.sparse_gradients import indices_of
 from pebble.tracing.torch_private.storages import storage_id
 
 if TYPE_CHECKING:
@@ -85,9 +89,10 @@ def step_memory(
     InvalidArgument
         If the optimizer is unknown; lists the choices.
     """
-    memory = optimizer_memory(
+    memory = sparse_optimizer_memory(
         optimizer,
-        [_weight(slot) for slot in trainable(captured)],
+        [_weight(slot) for slot in trainable(captured) if slot.node not in captured.sparse],
+        _tables(captured, model),
         device=captured.device,
         implementation=implementation,
         trained=None if model is None else _trained(captured, model),
@@ -104,13 +109,13 @@ def step_memory(
     for kind, size in ({} if model is None else _idle(captured, model)).items():
         kinds[kind] += size
     kinds["optimizer state"] = memory.state
-    kinds["library workspace"] = library_workspace(captured.device)
+    kinds["library workspace"] = library_workspace(captured.device, captured.card)
     return StepMemory(
         kinds={kind: size for kind, size in kinds.items() if size or kind == "parameters"},
-        gradients=_internal(captured, captured.gradients.values()),
+        gradients=_internal(captured, (*captured.gradients.values(), *indices_of(captured.sparse))),
         outputs=_internal(captured, (o.node for o in captured.outputs if o.kind in HELD)),
         optimizer=memory,
-        overhead=context_overhead(captured.device),
+        overhead={} if captured.card else context_overhead(captured.device),
     )
 
 
@@ -173,6 +178,18 @@ def _weight(slot: Slot) -> Weight:
     return Weight(tuple(like.shape), like.dtype, tuple(like.stride()))
 
 
+def _tables(captured: Captured, model: nn.Module | None) -> list[Table]:
+    """The parameters whose gradients are sparse."""
+    named = {} if model is None else dict(model.named_parameters(remove_duplicate=False))
+    found = []
+    for slot in trainable(captured):
+        rows = captured.gradients[slot.node]
+        if slot.node in captured.sparse and rows is not None:
+            key = id(named[slot.name]) if slot.name in named else None
+            found.append(Table(_weight(slot), rows.meta["val"].shape[0], key))
+    return found
+
+
 def _internal(captured: Captured, nodes: Iterable[fx.Node | None]) -> int:
     """Bytes of the graph's own values behind these nodes, each once."""
     values = {captured.value_of[node] for node in nodes if node is not None}
@@ -183,16 +200,24 @@ def _internal(captured: Captured, nodes: Iterable[fx.Node | None]) -> int:
 # -- the framework's share -------------------------------------------------------------------------
 
 
-def library_workspace(device: str) -> int:
-    """Bytes that cuBLAS takes from torch's allocator at its first use and keeps; 0 elsewhere."""
+def library_workspace(device: str, card: str | None = None) -> int:
+    """Bytes that cuBLAS takes from torch's allocator at its first use and keeps; 0 elsewhere.
+
+    Parameters
+    ----------
+    card : str, optional
+        The one that is planned for, where it is not at hand.
+    """
     place = torch.device(device)
-    if place.type != "cuda":
-        return 0
+    if card is not None and place.type == "cuda":
+        return cublas_bytes(CARDS[card].sm)
+    if place.type != "cuda" or not torch.cuda.is_available():
+        return 0 if place.type != "cuda" else cublas_bytes(0)
     ask = getattr(torch.backends.cuda, "cublas_workspace_size", None)
-    if ask is not None and torch.cuda.is_available():
-        return int(ask())
-    hopper = torch.cuda.is_available() and torch.cuda.get_device_capability(place)[0] >= 9
-    return 32 * 2**20 if hopper else 8_519_680
+    if ask is not None:
+        return CUBLAS_HANDLES * int(ask())
+    major, minor = torch.cuda.get_device_capability(place)
+    return cublas_bytes(10 * major + minor)
 
 
 def context_overhead(device: str) -> dict[str, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -126,6 +128,12 @@ def optimizer_memory(
     if isinstance(optimizer, torch.optim.Optimizer):
         chosen = None if implementation is None else way
         return _of_object(optimizer, device, chosen, trained)
+    if isinstance(optimizer, type):
+        name = optimizer.__name__
+        raise InvalidArgument(
+            f"The optimizer is the class {name}; pass {name}(model.parameters()), or one of "
+            f"{', '.join(OPTIMIZERS)} by its name."
+        )
     if not isinstance(optimizer, str) or optimizer.lower() not in OPTIMIZERS:
         raise InvalidArgument(
             f"Optimizer {optimizer!r} is not known; choose one of {', '.join(OPTIMIZERS)}, pass a "
@@ -212,6 +220,22 @@ def state_bytes(optimizer: torch.optim.Optimizer, kinds: Sequence[str]) -> int:
     return storage_bytes(
         leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.device.type in kinds
     )
+
+
+def without_state(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """An optimizer of the same class and options over the same parameters, before its first step.
+
+    Examples
+    --------
+    >>> weight = torch.nn.Parameter(torch.ones(2))
+    >>> twin = without_state(torch.optim.SGD([weight], lr=0.1, momentum=0.9))
+    >>> twin.param_groups[0]["params"][0] is weight, twin.defaults["momentum"], len(twin.state)
+    (True, 0.9, 0)
+    """
+    twin = copy.copy(optimizer)
+    twin.state = defaultdict(dict)
+    twin.param_groups = [{**group} for group in optimizer.param_groups]
+    return twin
 
 
 def _flags(make: type[torch.optim.Optimizer], way: Implementation) -> dict[str, Any]:
@@ -337,6 +361,7 @@ OPTIMIZERS: Mapping[str, Callable[..., OptimizerMemory]] = {
     "momentum": _torch(torch.optim.SGD, lr=0.1, momentum=0.9),
     "adam": _torch(torch.optim.Adam),
     "adamw": _torch(torch.optim.AdamW),
+    "sparse_adam": _torch(torch.optim.Adam),  # of dense gradients; see `sparse_optimizers`
     "adafactor": _adafactor,
     "lion": _lion,
     "adamw8bit": _adamw8bit,

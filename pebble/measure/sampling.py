@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
 
+from pebble.tracing.scalar_storages import reduces_to_scalar, shrink
 from pebble.tracing.torch_private import pytree
+from pebble.tracing.torch_private.operators import dispatcher_entry, op_name
 
 if TYPE_CHECKING:
     from pebble.tracing import Captured
 
-_ALIGNMENT = 64  # bytes between two arguments' starts, as the CPU allocator gives
+_PATTERN = 1 << 14  # different numbers in an argument
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,49 @@ class Call:
         results = pytree.tree_leaves(self.node.meta.get("val"))
         made = [t for t in results if isinstance(t, torch.Tensor)]
         return sum(_span(t) for t in self.tensors) + sum(t.numel() * t.itemsize for t in made)
+
+    @property
+    def weighs_contents(self) -> bool:
+        """Whether its bytes depend on how much of a mask is set, or which rows are looked up."""
+        if op_name(self.node.target).startswith("pebble::"):
+            return True
+        return any(value_of(n).dtype is torch.bool for n in _index_limits(self.node))
+
+
+@dataclass(frozen=True)
+class CallBytes:
+    """What a call takes.
+
+    Attributes
+    ----------
+    peak : int
+        The most that was held while it ran, results included.
+    made : tuple of int
+        Bytes of the storage behind each of its results.
+    """
+
+    peak: int
+    made: tuple[int, ...]
+
+
+def run_call(node: fx.Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What the op of a node makes of these arguments, as a planned step runs it."""
+    made = dispatcher_entry(node.target)(*args, **kwargs)
+    return shrink(made) if reduces_to_scalar(node) else made
+
+
+def results_of_op(captured: Captured, op: int) -> list[tuple[int, int]]:
+    """Positions of an op's results -> the values that they belong to."""
+    node, *items = captured.op_nodes[op]
+    values = captured.graph.values
+    if isinstance(node.meta.get("val"), torch.Tensor):
+        return [(0, captured.value_of[node])]
+    found: dict[Any, int] = {item.args[1]: captured.value_of[item] for item in items}
+    for value in captured.graph.ops[op].outputs:  # results that nobody reads
+        name, _, place = values[value].name.rpartition(".")
+        if name == node.name and place.isdecimal():
+            found.setdefault(int(place), value)
+    return list(found.items())
 
 
 def distinct_calls(captured: Captured) -> tuple[list[Call], list[int | None]]:
@@ -75,8 +120,9 @@ def value_of(node: fx.Node) -> Any:
 class Sampler:
     """Real arguments for calls: floats in [0.5, 1.5), integers that are valid indices.
 
-    All arguments lie in one buffer a dtype, which is filled once: running thousands of ops costs
-    little more than the ops. Strides are the captured ones, stride 0 included.
+    Each argument lies in memory of its own, as far from its storage's start as the captured one:
+    some kernels copy a storage from there. The same call gets the same arguments, whatever was
+    asked for before.
 
     Parameters
     ----------
@@ -87,56 +133,47 @@ class Sampler:
 
     def __init__(self, device: str = "cpu", seed: int = 0) -> None:
         self.device = torch.device(device)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.buffers: dict[torch.dtype, torch.Tensor] = {}
+        self.seed = seed
+        self.generator = torch.Generator()
+        self.patterns: dict[torch.dtype, torch.Tensor] = {}
 
     def arguments(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments for a call."""
         limits = _index_limits(call.node)
-        used: dict[torch.dtype, int] = {}
+        self.generator.manual_seed(self.seed)
 
         def make(node: fx.Node) -> Any:
             value = value_of(node)
             if not isinstance(value, torch.Tensor):
-                return pytree.tree_map_only(
-                    torch.Tensor, lambda t: self._real(t, None, used), value
-                )
-            return self._real(value, limits.get(node), used)
+                return pytree.tree_map_only(torch.Tensor, self.tensor, value)
+            return self.tensor(value, limits.get(node))
 
         args, kwargs = fx.map_arg((call.node.args, call.node.kwargs), make)
         return tuple(args), {**kwargs}
 
-    def tensor(self, like: torch.Tensor) -> torch.Tensor:
-        """A tensor with memory of its own."""
-        return self._real(like, None, {}).clone()
+    def tensor(self, like: torch.Tensor, limit: range | None = None) -> torch.Tensor:
+        """A tensor of this layout; limit: the integers to choose from."""
+        start = int(like.storage_offset())
+        flat = self._flat(start + _extent(like), like.dtype, limit)
+        return flat.as_strided(like.shape, like.stride(), start)
 
-    def _real(
-        self, like: torch.Tensor, limit: range | None, used: dict[torch.dtype, int]
-    ) -> torch.Tensor:
-        extent = _extent(like)
-        if limit is not None and like.dtype is torch.bool:  # a mask of all, the most it can take
-            whole = torch.ones(extent, dtype=torch.bool, device=self.device)
-            return whole.as_strided(like.shape, like.stride())
-        if limit is not None and not like.is_floating_point():
+    def _flat(self, length: int, dtype: torch.dtype, limit: range | None) -> torch.Tensor:
+        if limit is not None and dtype is torch.bool:  # a mask of all, the most it can take
+            return torch.ones(length, dtype=torch.bool, device=self.device)
+        if limit is not None and not dtype.is_floating_point:
             stop = max(limit.stop, limit.start + 1)
-            whole = torch.randint(limit.start, stop, (extent,), generator=self.generator)
-            flat = whole.to(self.device, like.dtype)
-            return flat.as_strided(like.shape, like.stride())
-        start = used.get(like.dtype, 0)
-        step = max(_ALIGNMENT // like.itemsize, 1)
-        used[like.dtype] = -(-(start + extent) // step) * step
-        buffer = self.buffers.get(like.dtype)
-        if buffer is None or buffer.numel() < start + extent:
-            buffer = self._fill(start + extent, like.dtype)
-            self.buffers[like.dtype] = buffer
-        return buffer.as_strided(like.shape, like.stride(), start)
-
-    def _fill(self, length: int, dtype: torch.dtype) -> torch.Tensor:
+            whole = torch.randint(limit.start, stop, (length,), generator=self.generator)
+            return whole.to(self.device, dtype)
         if not (dtype.is_floating_point or dtype.is_complex):
             return torch.zeros(length, dtype=dtype, device=self.device)
-        pattern = torch.rand(min(max(length, 1), 1 << 16), generator=self.generator) + 0.5
-        pattern = pattern.to(self.device).to(dtype)
-        return pattern.repeat(-(-length // len(pattern)))[:length].clone()
+        pattern = self._pattern(dtype)
+        return pattern.repeat(max(-(-length // len(pattern)), 1))[:length].clone()
+
+    def _pattern(self, dtype: torch.dtype) -> torch.Tensor:
+        if dtype not in self.patterns:
+            drawn = torch.rand(_PATTERN, generator=torch.Generator().manual_seed(self.seed)) + 0.5
+            self.patterns[dtype] = drawn.to(self.device).to(dtype)
+        return self.patterns[dtype]
 
 
 @contextlib.contextmanager
@@ -165,7 +202,8 @@ def _key(node: fx.Node) -> tuple[Any, ...]:
     parts: list[Any] = [str(node.target)]
     for leaf in _leaves(node):
         if isinstance(leaf, torch.Tensor):
-            parts.append((tuple(leaf.shape), leaf.stride(), leaf.dtype, leaf.device.type))
+            layout = tuple(leaf.shape), leaf.stride(), leaf.storage_offset()
+            parts.append((*layout, leaf.dtype, leaf.device.type))
         else:
             parts.append((type(leaf).__name__, repr(leaf)))
     return tuple(parts)
@@ -179,7 +217,7 @@ def _extent(like: torch.Tensor) -> int:
 
 
 def _span(like: torch.Tensor) -> int:
-    return _extent(like) * like.itemsize
+    return (int(like.storage_offset()) + _extent(like)) * like.itemsize
 
 
 # -- indices -------------------------------------------------------------------------------------
@@ -189,8 +227,7 @@ Limits = dict[fx.Node, range]
 
 def _index_limits(node: fx.Node) -> Limits:
     """Argument nodes that hold indices -> those to choose from."""
-    name = getattr(getattr(node.target, "_schema", None), "name", "")
-    rule = _RULES.get(name)
+    rule = _RULES.get(op_name(node.target))
     return {} if rule is None else rule(node.args)
 
 
@@ -211,6 +248,16 @@ def _along_dim(args: tuple[Any, ...]) -> Limits:
 def _per_dim(args: tuple[Any, ...]) -> Limits:
     shape = _shape(args[0])
     return {index: range(shape[d]) for d, index in enumerate(args[1]) if index is not None}
+
+
+def _no_padding(args: tuple[Any, ...]) -> Limits:
+    """Rows of which none is left out."""
+    rows, padding = args[-2] if len(args) == 4 else args[6], args[-1]
+    return {args[1]: range(padding + 1, rows) if padding + 1 < rows else range(max(padding, 1))}
+
+
+def _sparse_sum(args: tuple[Any, ...]) -> Limits:
+    return {args[i]: range(args[4]) for i in (0, 2)}
 
 
 def _pivots(args: tuple[Any, ...]) -> Limits:
@@ -244,6 +291,11 @@ _RULES: dict[str, Callable[[tuple[Any, ...]], Limits]] = {
     "aten::_unsafe_index_put": _per_dim,
     "aten::linalg_lu_solve": _pivots,
     "aten::lu_unpack": _pivots,
+    "pebble::embedding_rows": _no_padding,
+    "pebble::bag_rows": _no_padding,
+    "pebble::bag_values": _no_padding,
+    "pebble::sum_of_rows": _sparse_sum,
+    "pebble::add_rows": _rows(0, 1),
     "aten::nll_loss_forward": _classes(0, 1),
     "aten::nll_loss2d_forward": _classes(0, 1),
     "aten::nll_loss_backward": _classes(1, 2),

@@ -12,17 +12,28 @@ from torch import nn
 from pebble.budget import Footprint, Resident
 from pebble.graph import Graph
 from pebble.measure.costs import op_costs
+from pebble.measure.dtypes import precision_of
 from pebble.measure.memory import check_optimizer, step_memory
-from pebble.measure.workspaces import measure_workspaces
+from pebble.measure.rank_memory import ranks_here, ranks_of, resident_of
+from pebble.measure.slot_tensors import slot_tensors
+from pebble.measure.workspaces import Workspaces, measure_workspaces
 from pebble.options import StepOptions
+from pebble.progress import open_line
 from pebble.record import StepRecord
+from pebble.referee import simulate
+from pebble.schedule import Schedule
 from pebble.tracing import Captured
+from pebble.tracing.card_precision import tell_precision
 from pebble.tracing.inputs import Inputs, make_inputs
+from pebble.tracing.modelling import transformers_of
 from pebble.tracing.plannable import plannable
 from pebble.tracing.recorded_inputs import inputs_to_json
 from pebble.tracing.step_form import StepForm
 from pebble.tracing.torch_private.storages import storage_bytes
 from pebble.tracing.training_mode import training_mode
+
+WAITING = "calls that wait for their backward"
+"""What the other calls in flight hold, among what is resident."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,29 @@ class Step:
         options = replace(self.options, **changes)
         return replace(self, options=options, record=self.record.made_with(options))
 
+    def waiting_bytes(self, schedule: Schedule) -> int:
+        """Bytes that the other calls in flight hold while one runs by a schedule.
+
+        Each keeps its inputs and what its two halves share, the gradient of its outputs included.
+        """
+        others = self.options.calls_in_flight - 1
+        boundary = self.graph.boundary
+        if not others or boundary is None:
+            return 0
+        between = int(simulate(self.graph, schedule).live[schedule.order.index(boundary)])
+        return others * (between + self.resident.kinds.get("inputs", 0))
+
+    def with_waiting(self, size: int) -> Step:
+        """The step with so many bytes held by other calls in flight; its optimizer's step without.
+
+        The same step where that makes no difference.
+        """
+        if self.resident.kinds.get(WAITING, 0) == size:
+            return self
+        kinds = {kind: held for kind, held in self.resident.kinds.items() if kind != WAITING}
+        more = {WAITING: size} if size else {}
+        return replace(self, resident=replace(self.resident, kinds=kinds | more))
+
     def chunked(self, chunks: int) -> Step:
         """The same step with the head and the loss split into chunks of tokens.
 
@@ -87,6 +121,7 @@ class Step:
         options = replace(whole.options, chunks=chunks)
         captured = StepForm.asked(options).transform(whole.captured)
         step = _measured(whole.model, whole.inputs, captured, options, whole.record)
+        step = step.with_waiting(whole.resident.kinds.get(WAITING, 0))
         return replace(step, whole=whole)
 
     def with_inputs(self, inputs: Any) -> Step:
@@ -143,26 +178,58 @@ def trace(model: Any, inputs: Any, options: StepOptions) -> Step:
     """The same with the options as a record."""
     if isinstance(model, torch.export.ExportedProgram):
         inputs = make_inputs(model, inputs)
+    if options.ranks is None:
+        options = replace(options, ranks=ranks_of(model))
     model = plannable(model)
     check_optimizer(options.optimizer, model)
     found = make_inputs(model, inputs, batch_size=options.batch_size, seq_len=options.seq_len)
+    open_line().stage("capture")
     with training_mode(model):
         captured = StepForm.asked(options).capture(model, found.args, found.kwargs)
+    tell_precision(captured)
+    open_line().stage("measure")
+    return step_of(model, found, captured, options)
+
+
+def step_of(
+    model: nn.Module,
+    inputs: Inputs,
+    captured: Captured,
+    options: StepOptions,
+    known: Workspaces | None = None,
+) -> Step:
+    """A step that was captured on these inputs, measured.
+
+    Parameters
+    ----------
+    known : Workspaces, optional
+        What its values and temporaries weigh; else the step is run for it once.
+    """
     record = StepRecord(
         model=type(model).__name__,
         device=captured.device,
         threads=torch.get_num_threads(),
         torch_version=torch.__version__,
-        inputs=inputs_to_json(found),
+        inputs=inputs_to_json(inputs),
+        card=captured.card,
+        precision=precision_of(captured),
+        transformers_version=transformers_of(model),
+        kernels=dict(captured.kernels),
     )
-    return _measured(model, found, captured, options, record)
+    return _measured(model, inputs, captured, options, record, known)
 
 
 def _measured(
-    model: nn.Module, inputs: Inputs, captured: Captured, options: StepOptions, record: StepRecord
+    model: nn.Module,
+    inputs: Inputs,
+    captured: Captured,
+    options: StepOptions,
+    record: StepRecord,
+    known: Workspaces | None = None,
 ) -> Step:
     """A captured step with its costs, workspaces and what it keeps."""
-    measures = measure(captured, options, model)
+    options = replace(options, ranks=options.ranks or ranks_here())
+    measures = measure(captured, options, model, inputs, known)
     step = Step(
         model=model,
         inputs=inputs,
@@ -176,23 +243,52 @@ def _measured(
     return step.with_inputs(inputs)
 
 
-def measure(captured: Captured, options: StepOptions, model: nn.Module | None = None) -> Measures:
+def measure(
+    captured: Captured,
+    options: StepOptions,
+    model: nn.Module | None = None,
+    inputs: Inputs | None = None,
+    known: Workspaces | None = None,
+) -> Measures:
     """Costs, workspaces and memory of a captured step.
 
     Parameters
     ----------
     model : nn.Module, optional
         What was captured: then parameters and buffers that the step does not touch count as well.
+    inputs : Inputs, optional
+        Of the model: then the step is run once on them, to see its bytes.
+    known : Workspaces, optional
+        Its bytes, where they are known without a run.
     """
-    memory = step_memory(captured, optimizer=options.optimizer, model=model)
-    resident = memory.resident
-    if captured.accumulates:
-        there = {"accumulated gradients": memory.gradients}
-        resident = replace(resident, kinds={**resident.kinds, **there})
+    workspaces = known or measure_bytes(captured, model, inputs)
+    graph = workspaces.on(captured.graph)
+    memory = step_memory(replace(captured, graph=graph), optimizer=options.optimizer, model=model)
+    ranks = options.ranks or ranks_here()
+    resident = resident_of(memory, model, ranks, accumulates=captured.accumulates)
     costs = options.costs
     times = op_costs(captured, costs) if isinstance(costs, str) else list(costs)
-    workspaces = measure_workspaces(captured)
-    graph = captured.graph.with_measures(
-        costs=times if len(times) == len(captured.graph.ops) else None, workspaces=workspaces.bytes
-    )
+    if len(times) == len(graph.ops):
+        graph = graph.with_measures(costs=times)
     return Measures(graph, resident, workspaces.measured)
+
+
+def measure_bytes(
+    captured: Captured, model: nn.Module | None = None, inputs: Inputs | None = None
+) -> Workspaces:
+    """Values and workspaces of a captured step, from one run of it if its tensors are at hand.
+
+    A step in chunks is not run: what it has in common with the whole step is known from there.
+
+    Parameters
+    ----------
+    captured : Captured
+    model : nn.Module, optional
+        What was captured.
+    inputs : Inputs, optional
+        Of the model.
+    """
+    tensors = None
+    if model is not None and inputs is not None and not captured.fake and captured.whole is None:
+        tensors = slot_tensors(captured, plannable(model), inputs)
+    return measure_workspaces(captured, tensors)

@@ -46,6 +46,7 @@ STATES: Mapping[str, Callable[[int], float]] = {
     "momentum": float,
     "adam": lambda width: 2.0 * width,
     "adamw": lambda width: 2.0 * width,
+    "sparse_adam": lambda width: 2.0 * width,
     "lion": float,
     "adafactor": lambda width: 0.0,  # a row and a column of each matrix
     "adamw8bit": lambda width: 2 + 8 / 256,
@@ -148,6 +149,8 @@ def weight_arithmetic(
     >>> need.weights / 1e9, need.gradients / 1e9, need.state / 1e9
     (14.0, 14.0, 56.0)
     """
+    if parameters < 0:
+        raise InvalidArgument(f"parameters is {parameters}; it must not be negative.")
     total = stored_bytes(weights, 1, parameters)
     quantised = weights in ("int8", "4bit", "4bit-double")
     if quantised and trainable is None:

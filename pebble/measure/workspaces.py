@@ -1,39 +1,58 @@
-"""Op-internal temporaries: each distinct op runs once under the allocator's trace."""
+"""What the values of a step and the temporaries of its ops weigh, as the allocator sees them.
+
+One real run of the step shows both. Where it cannot be run (no data, no room, an op that speaks to
+others), each distinct op runs alone on sampled arguments.
+"""
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from pebble.measure.allocator import memory_events, memory_profile, trace_memory
-from pebble.measure.sampling import Call, Sampler, distinct_calls, quiet_state
+from pebble.graph import Graph
+from pebble.measure.allocator import Scales, room_bytes
+from pebble.measure.card_workspaces import temporary_bytes
+from pebble.measure.loss_run import held_outputs, run_loss, ways_to_run
+from pebble.measure.real_step import StepRun, may_run, run_step
+from pebble.measure.sampling import (
+    Call,
+    CallBytes,
+    Sampler,
+    distinct_calls,
+    quiet_state,
+    results_of_op,
+    run_call,
+)
+from pebble.referee import simulate
+from pebble.schedule import Schedule
 from pebble.tracing import Captured
-from pebble.tracing.signature import HELD, OutputKind
+from pebble.tracing.signature import stands_outside
 
 logger = logging.getLogger("pebble")
 
 DEFAULT_LIMIT_BYTES = 8 * 2**30
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-_MARK = "pebble::op"
-_cache: dict[tuple[Any, ...], int] = {}
+_SHARE_OF_ROOM = {"cpu": 0.5, "cuda": 0.9}
+Tensors = Mapping[torch.fx.Node, torch.Tensor]
+Key = tuple[Any, ...]
+_sampled: dict[tuple[Key, Key], CallBytes] = {}
 
 
 @dataclass(frozen=True)
 class Workspaces:
-    """Bytes that exist only while an op runs, one number an op.
+    """Bytes of values, and bytes that exist only while an op runs.
 
     Attributes
     ----------
     bytes : tuple of int
-        One an op of the graph; 0 where nothing was measured.
+        Temporaries, one number an op of the graph; 0 where nothing was measured.
+    sizes : tuple of int
+        Of the values, one a value; as traced where nothing was measured.
     measured : bool
         Whether every op was measured. False on fake tensors, and if an op was too large.
     device : str
@@ -44,200 +63,265 @@ class Workspaces:
     """
 
     bytes: tuple[int, ...]
+    sizes: tuple[int, ...]
     measured: bool
     device: str
     threads: int
     skipped: tuple[str, ...] = ()
 
+    def on(self, graph: Graph) -> Graph:
+        """The graph with these bytes."""
+        return graph.with_measures(workspaces=self.bytes, sizes=self.sizes)
 
-def measure_workspaces(captured: Captured, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Workspaces:
-    """Measure the workspace of every op of a captured step.
 
-    Workspace = the most that was held while the op ran, less the values that the graph says it
-    makes. An op runs alone on arguments of the captured shapes and strides, so nothing of the
-    model is read or changed; the random state is kept. Results are remembered in the process for
-    this device and number of threads.
+@dataclass(frozen=True)
+class _Known:
+    """What the real run of a capture showed, for others that have calls in common with it."""
+
+    workspaces: Workspaces
+    calls: Mapping[Key, CallBytes]
+
+
+_known: weakref.WeakKeyDictionary[torch.fx.GraphModule, _Known] = weakref.WeakKeyDictionary()
+
+
+def measure_workspaces(
+    captured: Captured,
+    tensors: Tensors | None = None,
+    *,
+    limit_bytes: int = DEFAULT_LIMIT_BYTES,
+    loops: frozenset[int] = frozenset(),
+) -> Workspaces:
+    """Measure the values and the workspace of every op of a captured step.
+
+    Workspace = the most that was held while the op ran, less the values that it makes. The random
+    state is kept, and nothing of the model is changed.
 
     Parameters
     ----------
     captured : Captured
+    tensors : mapping, optional
+        The tensor of every slot; see `pebble.measure.slot_tensors`. Then the step runs once on
+        them, if there is room. Else each op runs alone on arguments of the captured layout.
     limit_bytes : int
-        An op whose arguments and results exceed this is not run.
+        An op whose arguments and results exceed this is not run alone.
+    loops : frozenset of int
+        Ops for which a compiler writes loops: they are not run, and take nothing beside what they
+        make.
 
     Returns
     -------
     Workspaces
-        With ``measured=False`` and zeros for a capture on fake tensors.
+        With ``measured=False`` for a capture on fake tensors: then zeros, on a card what is known
+        of its kernels.
+
+    Raises
+    ------
+    CaptureError
+        If a real kernel lays out its result so that a view of the traced step cannot be made.
     """
-    threads = torch.get_num_threads()
-    ops = captured.graph.ops
     if captured.fake:
-        return Workspaces((0,) * len(ops), False, captured.device, threads)
+        sizes = tuple(value.size for value in captured.graph.values)
+        on_card = torch.device(captured.device).type == "cuda"
+        known_bytes = tuple(
+            temporary_bytes(nodes[0]) if on_card and nodes else 0 for nodes in captured.op_nodes
+        )
+        return Workspaces(known_bytes, sizes, False, captured.device, torch.get_num_threads())
+    known = _known_of(captured)
+    if known is not None:
+        return known.workspaces
+    if tensors is not None and may_run(captured) and _has_room(captured):
+        run = run_step(captured, tensors)
+        if run is not None:
+            return _remembered(captured, run)
+    return _Alone(captured, limit_bytes, loops).workspaces()
+
+
+def _known_of(captured: Captured) -> _Known | None:
+    known = _known.get(captured.joint)
+    here = known is not None and known.workspaces.threads == torch.get_num_threads()
+    return known if here else None
+
+
+def _has_room(captured: Captured) -> bool:
+    graph = captured.graph
+    peak = simulate(graph, Schedule.keep_all(graph)).peak
+    share = _SHARE_OF_ROOM.get(torch.device(captured.device).type, 0.5)
+    if peak <= share * room_bytes(captured.device):
+        return True
+    logger.info("The step is too large to be run for its bytes: each op is measured alone.")
+    return False
+
+
+def _remembered(captured: Captured, run: StepRun) -> Workspaces:
+    """The workspaces that a real run shows."""
     calls, of_op = distinct_calls(captured)
-    small = [call.bytes <= limit_bytes for call in calls]
-    peaks = _peaks_of([c for c, fits in zip(calls, small) if fits], captured.device)
+    varied = [call for call in calls if call.weighs_contents]  # more may be set another time
+    most = _peaks(varied, captured.device)
+    at_most = [None if which is None else most.get(calls[which].key) for which in of_op]
+    sizes = _largest_sizes(captured, run.sizes, at_most)
+    by_key: dict[Key, CallBytes] = {}
     found: list[int] = []
     skipped: list[str] = []
-    for i, op in enumerate(ops):
+    for i, (op, took) in enumerate(zip(captured.graph.ops, run.calls)):
         which = of_op[i]
-        if which is None:
-            workspace = _loss_workspace(captured, limit_bytes)
-        else:
-            peak = peaks.get(calls[which].key)
-            made = sum(captured.graph.values[v].size for v in op.outputs)
-            workspace = None if peak is None else max(peak - made, 0)
-        if workspace is None:
-            skipped.append(op.name)
-        found.append(workspace or 0)
+        if took is None or which is None:
+            if run.loss_workspace is None:
+                skipped.append(op.name)
+            found.append(run.loss_workspace or 0)
+            continue
+        key = calls[which].key
+        least = most[key].peak if key in most else 0
+        took = replace(took, peak=max(took.peak, least))
+        by_key[key] = took if key not in by_key else _larger(by_key[key], took)
+        found.append(max(took.peak - sum(sizes[v] for v in op.outputs), 0))
+    _tell(skipped)
+    made = Workspaces(
+        tuple(found), sizes, not skipped, captured.device, torch.get_num_threads(),
+        tuple(skipped),
+    )  # fmt: skip
+    _known[captured.joint] = _Known(made, by_key)
+    return made
+
+
+def _largest_sizes(
+    captured: Captured, sizes: tuple[int, ...], most: Sequence[CallBytes | None]
+) -> tuple[int, ...]:
+    """The values' bytes in a real run, or what the ops that make them may take another time."""
+    found = list(sizes)
+    for i, took in enumerate(most):
+        if took is None:
+            continue
+        for k, value in results_of_op(captured, i):
+            if k < len(took.made):
+                found[value] = max(found[value], took.made[k])
+    return tuple(found)
+
+
+def _larger(a: CallBytes, b: CallBytes) -> CallBytes:
+    return CallBytes(max(a.peak, b.peak), tuple(map(max, a.made, b.made)))
+
+
+def _tell(skipped: Sequence[str]) -> None:
     if skipped:
         logger.warning(
             "The workspace of %d ops (%s ...) was not measured.", len(skipped), skipped[0]
         )
-    return Workspaces(tuple(found), not skipped, captured.device, threads, tuple(skipped))
 
 
-def _peaks_of(calls: Sequence[Call], device: str) -> dict[tuple[Any, ...], int]:
-    """Most bytes held while each call runs; calls that fail are left out."""
-    place = (device, torch.get_num_threads())
-    fresh = [call for call in calls if (place, call.key) not in _cache]
+# -- each op alone -------------------------------------------------------------------------------
+
+
+class _Alone:
+    """Each distinct op by itself; what a real run of the step in one piece showed is taken over."""
+
+    def __init__(self, captured: Captured, limit_bytes: int, loops: frozenset[int]) -> None:
+        self.captured = captured
+        self.limit_bytes = limit_bytes
+        self.loops = loops
+        self.calls, self.of_op = distinct_calls(captured)
+        run = {which for i, which in enumerate(self.of_op) if i not in loops}
+        whole = None if captured.whole is None else _known_of(captured.whole)
+        ran = {} if whole is None else whole.calls
+        others = [
+            call
+            for which, call in enumerate(self.calls)
+            if which in run and call.key not in ran and call.bytes <= limit_bytes
+        ]
+        self.took = {**ran, **_peaks(others, captured.device)}
+        self.sizes = [value.size for value in captured.graph.values]
+
+    def workspaces(self) -> Workspaces:
+        graph, skipped = self.captured.graph, list[str]()
+        found: list[int] = []
+        for i, op in enumerate(graph.ops):
+            which = self.of_op[i]
+            workspace: int | None
+            if i in self.loops:
+                workspace = 0
+            elif which is None:
+                workspace = self._boundary(i)
+            else:
+                workspace = self._op(i, self.took.get(self.calls[which].key))
+            if workspace is None:
+                skipped.append(op.name)
+            found.append(workspace or 0)
+        _tell(skipped)
+        return Workspaces(
+            tuple(found), tuple(self.sizes), not skipped, self.captured.device,
+            torch.get_num_threads(), tuple(skipped),
+        )  # fmt: skip
+
+    def _op(self, i: int, took: CallBytes | None) -> int | None:
+        if took is None:
+            return None
+        outputs = self.captured.graph.ops[i].outputs
+        made: dict[int, int] = {}
+        for k, value in results_of_op(self.captured, i):
+            if value in outputs and k < len(took.made):
+                made[value] = max(made.get(value, 0), took.made[k])
+        for value, size in made.items():
+            self.sizes[value] = size
+        return max(took.peak - sum(self.sizes[v] for v in outputs), 0)
+
+    def _boundary(self, i: int) -> int | None:
+        """Bytes of the user's loss, beyond the outputs and their gradients; None: it cannot run."""
+        captured = self.captured
+        if not stands_outside(captured.loss, captured.tangents):
+            return 0
+        likes = [output.node.meta["val"] for output in held_outputs(captured)]
+        if 4 * sum(like.numel() * like.itemsize for like in likes) > self.limit_bytes:
+            return None
+        sampler = Sampler(captured.device)
+        tensors = [sampler.tensor(like) for like in likes]
+        try:
+            with quiet_state(captured.device), Scales(captured.device) as scales:
+                runs = [
+                    scales.weigh(partial(run_loss, captured, tensors, autocast=way)).loss_bytes
+                    for way in ways_to_run(captured)
+                ]
+        except Exception as error:  # the user's own function
+            logger.info("The loss cannot be measured alone: %s", error)
+            return None
+        outputs = captured.graph.ops[i].outputs
+        for v in set(outputs) - set(captured.value_of.values()):
+            self.sizes[v] = max(runs)
+        return max(max(scales.peaks) - sum(self.sizes[v] for v in outputs), 0)
+
+
+def _peaks(calls: Sequence[Call], device: str) -> dict[Key, CallBytes]:
+    """What each call takes on sampled arguments; calls that fail are left out."""
+    place = (device, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+    fresh = [call for call in calls if (place, call.key) not in _sampled]
     if fresh:
-        run = _peaks_cuda if torch.device(device).type == "cuda" else _peaks_cpu
-        with quiet_state(device), _no_collection():
-            for call, peak in zip(fresh, run(fresh, device)):
-                if peak is not None:
-                    _cache[place, call.key] = peak
-    known = ((call.key, _cache.get((place, call.key))) for call in calls)
-    return {key: peak for key, peak in known if peak is not None}
+        ran: list[tuple[int, ...] | None] = []
+        with quiet_state(device), Scales(device) as scales:
+            sampler = Sampler(device)
+            for call in fresh:
+                ran.append(_weigh(call, sampler, scales))
+        for call, made, peak in zip(fresh, ran, scales.peaks, strict=True):
+            if made is not None:
+                _sampled[place, call.key] = CallBytes(peak, made)
+    known = ((call.key, _sampled.get((place, call.key))) for call in calls)
+    return {key: took for key, took in known if took is not None}
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """No garbage collection meanwhile: it would free others' tensors inside a measurement."""
-    gc.collect()
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-def _execute(call: Call, arguments: Arguments) -> Any:
-    """The call's result (an empty tuple of an op that only checks), or None if it fails alone."""
-    args, kwargs = arguments
-    try:
-        made = call.node.target(*args, **kwargs)  # type: ignore[operator]
-        return () if made is None else made
-    except Exception as error:  # whatever an op may raise on arguments it does not like
-        logger.info("%s cannot be measured alone: %s", call.node.name, error)
-        return None
-
-
-# -- CPU -----------------------------------------------------------------------------------------
-
-
-def _peaks_cpu(calls: Sequence[Call], device: str) -> list[int | None]:
-    sampler = Sampler(device)
-    ran: list[bool] = []
-    with memory_profile() as profile:
-        for call in calls:
-            arguments = sampler.arguments(call)
-            with torch.profiler.record_function(_MARK):
-                kept = _execute(call, arguments)
-            ran.append(kept is not None)
-            del kept
-    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr, unused-ignore]
-    marks = sorted((e.start_ns(), e.end_ns()) for e in events if e.name() == _MARK)
-    times, sizes = memory_events(profile)
-    peaks: list[int | None] = []
-    for done, (start, end) in zip(ran, marks, strict=True):
-        first, last = np.searchsorted(times, start), np.searchsorted(times, end, side="right")
-        peaks.append(_peak(sizes[first:last]) if done else None)
-    return peaks
-
-
-def _peak(sizes: NDArray[np.int64]) -> int:
-    return max(int(np.cumsum(sizes).max(initial=0)), 0)
-
-
-# -- CUDA ----------------------------------------------------------------------------------------
-
-
-def _peaks_cuda(calls: Sequence[Call], device: str) -> list[int | None]:
-    sampler = Sampler(device)
-    peaks: list[int | None] = []
-    for call in calls:
-        arguments = sampler.arguments(call)
-        if _execute(call, arguments) is None:  # the first run may build caches that stay
-            peaks.append(None)
-            continue
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_stats(device)["requested_bytes.all.current"]
-        kept = _execute(call, arguments)
-        peaks.append(torch.cuda.memory_stats(device)["requested_bytes.all.peak"] - before)
-        del kept
-    return peaks
-
-
-# -- the boundary: the user's loss ---------------------------------------------------------------
-
-
-def _loss_workspace(captured: Captured, limit_bytes: int) -> int | None:
-    """Bytes of the user's loss, forward and backward, beyond the outputs and their gradients.
-
-    0 where the loss is inside the graph, None where it cannot be run.
-    """
-    held = [output for output in captured.outputs if output.kind in HELD]
-    roots = [i for i, output in enumerate(held) if output.kind is OutputKind.DIFFERENTIABLE]
-    likes = [output.node.meta["val"] for output in held]
-    if captured.loss is None and all(likes[i].dim() == 0 for i in roots):
-        return 0
-    if 4 * sum(like.numel() * like.itemsize for like in likes) > limit_bytes:
-        return None
-    sampler = Sampler(captured.device)
-    tensors = [sampler.tensor(like) for like in likes]
-    anchor = torch.zeros((), requires_grad=True)
+def _weigh(call: Call, sampler: Sampler, scales: Scales) -> tuple[int, ...] | None:
+    """Bytes of the storages of a call's results; None if it fails alone."""
+    args, kwargs = sampler.arguments(call)
 
     def run() -> Any:
-        handed = list(tensors)
-        given = (tensors[i] for i in roots)
-        taken = _Handover.apply(anchor, *given)  # type: ignore[no-untyped-call, unused-ignore]
-        for i, root in zip(roots, taken):
-            handed[i] = root
-        first = handed[roots[0]]
-        if captured.loss is not None:
-            loss = captured.loss(captured.rebuild(handed))
-        else:
-            loss = first if first.dim() == 0 else first.sum()
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        try:
+            return run_call(call.node, args, kwargs), None
+        except Exception as error:  # whatever an op may raise on arguments it does not like
+            return None, error
 
-    try:
-        with quiet_state(captured.device), torch.enable_grad(), _no_collection():
-            peak = trace_memory(run, captured.device).peak
-    except Exception as error:  # the user's own function
-        logger.info("The loss cannot be measured alone: %s", error)
+    if scales.warms_up:
+        run()
+    made, error = scales.weigh(run)
+    if error is not None:
+        logger.info("%s cannot be measured alone: %s", call.node.name, error)
         return None
-    assert captured.graph.boundary is not None
-    made = captured.graph.ops[captured.graph.boundary].outputs
-    return max(peak - sum(captured.graph.values[v].size for v in made), 0)
-
-
-class _Handover(torch.autograd.Function):
-    """Outputs whose gradients are taken as a planned step takes them: in the outputs' layout."""
-
-    @staticmethod
-    def forward(ctx: Any, anchor: torch.Tensor, *outputs: torch.Tensor) -> Any:
-        ctx.strides = [t.stride() for t in outputs]
-        return tuple(t.detach() for t in outputs)
-
-    @staticmethod
-    def backward(ctx: Any, *tangents: torch.Tensor) -> tuple[None, ...]:
-        taken = [
-            t
-            if t.stride() == stride
-            else torch.empty_strided(t.shape, stride, dtype=t.dtype, device=t.device)
-            for t, stride in zip(tangents, ctx.strides)
-        ]
-        return (None,) * (len(taken) + 1)
+    results = made if isinstance(made, (tuple, list)) else (made,)
+    tensors = [t if isinstance(t, torch.Tensor) else None for t in results]
+    return tuple(0 if t is None else t.untyped_storage().nbytes() for t in tensors)

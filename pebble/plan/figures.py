@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pebble.budget import Unplanned
-from pebble.graph import IntArray
+from pebble.budget import Footprint, Unplanned
+from pebble.graph import Graph, IntArray
+from pebble.referee import Trace
+from pebble.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class PlanFigures:
     outputs : "all" or "loss"
     chunks : int
         0: the loss is in one piece.
+    card_text : str
+        What is reserved on a card; empty where the budget is not for that.
+    kernels_text : str
+        Whose kernels a step without a card at hand was planned with; else empty.
     live, unplanned_live : IntArray
         Bytes of the graph's values in each step of the schedule, and with everything kept.
     """
@@ -59,5 +65,32 @@ class PlanFigures:
     workspace_measured: bool
     outputs: str
     chunks: int
+    card_text: str
+    kernels_text: str
     live: IntArray = field(repr=False)
     unplanned_live: IntArray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """What pictures, pages and files for other viewers are made from.
+
+    Attributes
+    ----------
+    figures : PlanFigures
+    footprint : Footprint
+    schedule : Schedule
+    trace, baseline : Trace
+        The replay of the plan, and of the graph with everything kept.
+    """
+
+    figures: PlanFigures
+    footprint: Footprint = field(repr=False)
+    schedule: Schedule = field(repr=False)
+    trace: Trace = field(repr=False)
+    baseline: Trace = field(repr=False)
+
+    @property
+    def graph(self) -> Graph:
+        """The step."""
+        return self.footprint.graph

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from pebble.errors import PebbleError, PlanFormatError
+from pebble.plan.families.family import Family
+from pebble.plan.module_plan import ModulePlan
 from pebble.plan.plan import Plan
-from pebble.plan.plan_file import read_plan_file
-from pebble.textfile import shown
+from pebble.plan.plan_file import build_from_file
+
+Saved = Plan | ModulePlan | Family
 
 
-def load_plan(path: str | os.PathLike[str]) -> Plan:
-    """Read a plan that `Plan.save` wrote. Needs neither the solver nor torch.
+def load_plan(path: str | os.PathLike[str]) -> Saved:
+    """Read what `save` of a plan or of a family wrote. Needs neither solver nor torch.
 
     The file is believed in nothing that the referee can replay: peak, cost and budget must be
     those of the schedule. What only a search can prove, the file cannot: the bound is the cost of
@@ -23,11 +27,10 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
         If the file is no plan, is damaged, has a newer major version, or claims what its schedule
         does not keep.
     """
-    data = read_plan_file(path)
-    try:
-        return Plan.from_json(data)
-    except PebbleError as error:
-        raise PlanFormatError(f"The plan {shown(path)} is damaged: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:  # without pydantic
-        reason = f"{type(error).__name__} {error}"
-        raise PlanFormatError(f"The plan {shown(path)} is damaged: {reason}.") from None
+
+    def builder(data: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Saved]:
+        kinds: dict[str, Callable[[Mapping[str, Any]], Saved]]
+        kinds = {ModulePlan.level: ModulePlan.from_json, Family.level: Family.from_json}
+        return kinds.get(str(data.get("level")), Plan.from_json)
+
+    return build_from_file(path, builder)

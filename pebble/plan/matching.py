@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from pebble.cards import CARDS
 from pebble.errors import InvalidArgument, PlanFormatError, PlanMismatch
 from pebble.graph import Graph
+from pebble.measure.rank_memory import ranks_of
 from pebble.measure.step import Step, trace
 from pebble.plan.differences import first_difference
+from pebble.progress import progress_line
 from pebble.record import DEFAULT_LOSS, StepRecord
 from pebble.schema import shortened
 from pebble.tracing.inputs import Inputs
 from pebble.tracing.recorded_inputs import inputs_from_json
+from pebble.tracing.torch_private.fake_tensors import fake_mode_of
+from pebble.tracing.wrapped import inside
 
 Loss = Callable[[Any], torch.Tensor]
 
@@ -52,8 +57,13 @@ def matching_step(graph: Graph, record: StepRecord, known: Step | None, given: G
     """
     if known is None and given.model is None:
         raise PlanMismatch("This plan was loaded from a file; pass the model to validate it on.")
-    loss = _loss(record, known, given.loss)
-    mine = known is not None and (given.model is None or given.model is known.model)
+    loss = planned_loss(record, None if known is None else known.options.loss, given.loss)
+    wrapped = ranks_of(given.model)
+    if known is not None and given.model is not None:
+        mine = inside(given.model) is known.model
+        mine = mine and (wrapped is None or wrapped == known.options.ranks)
+    else:
+        mine = given.model is None
     if known is not None and mine and not known.captured.fake and known.options.loss is loss:
         return known if given.inputs is None else known.with_inputs(given.inputs)
     model, inputs = given.model, given.inputs
@@ -61,18 +71,48 @@ def matching_step(graph: Graph, record: StepRecord, known: Step | None, given: G
         model = known.model
     assert model is not None
     if inputs is None:
-        inputs = _recorded_inputs(record, model)
-    step = trace(model, inputs, record.options(loss=loss, costs=graph.arrays.cost.tolist()))
+        inputs = recorded_inputs(record, model)
+    options = record.options(loss=loss, costs=graph.arrays.cost.tolist())
+    options = replace(options, card=_card_to_trace_for(record, model))
+    with progress_line(None, f"trace {type(model).__name__} for its plan"):
+        step = trace(model, inputs, options)
     difference = first_difference(graph, step.graph)
     if difference is not None:
-        raise PlanMismatch(
-            f"This plan was made for {record.model}, not for this {type(model).__name__}: "
-            f"{difference}. Make a new plan with pebble.optimize."
-        )
+        raise PlanMismatch(_sentence(record, step, difference))
     return step
 
 
-def _recorded_inputs(record: StepRecord, model: nn.Module) -> Inputs:
+def _card_to_trace_for(record: StepRecord, model: nn.Module) -> str | None:
+    """The plan's card for a model without data, which cannot be run anywhere; else where it is."""
+    return record.card if fake_mode_of(*model.parameters()) is not None else None
+
+
+def _sentence(record: StepRecord, step: Step, difference: str) -> str:
+    """Why a step is not the planned one, and what to do."""
+    given, where = step.record, torch.device(step.captured.device).type
+    if record.card is not None and where != "cuda":
+        title = CARDS[record.card].title
+        return (
+            f"This plan of {record.model} is for the kernels of the {title}, and "
+            f"this {given.model} is on the {where}, which takes others: {difference}. Move the "
+            "model and its inputs to the card and apply the plan there, or make one without card=."
+        )
+    made, here = _code_of(record), _code_of(given)
+    code = "" if made == here else f" The plan was made under {made}, this is {here}."
+    return (
+        f"This plan was made for {record.model}, not for this {given.model}: {difference}.{code} "
+        "Make a new plan with pebble.optimize."
+    )
+
+
+def _code_of(record: StepRecord) -> str:
+    """The releases whose code decides what a model computes."""
+    library = record.transformers_version
+    named = f"torch {record.torch_version}"
+    return named if library is None else f"transformers {library} and {named}"
+
+
+def recorded_inputs(record: StepRecord, model: nn.Module) -> Inputs:
     """Inputs as the plan's record has them; what is damaged there is the file's fault."""
     try:
         return inputs_from_json(record.inputs, model)
@@ -85,17 +125,16 @@ def _recorded_inputs(record: StepRecord, model: nn.Module) -> Inputs:
         ) from None
 
 
-def _loss(record: StepRecord, known: Step | None, given: Loss | None) -> Loss | None:
+def planned_loss(record: StepRecord, mine: Loss | None, given: Loss | None) -> Loss | None:
     """The loss function of the step: the one given, or the one that the plan was made with."""
     name = record.loss
     if name == DEFAULT_LOSS:
         if given is not None:
             raise InvalidArgument(
-                "This plan was made without loss=, so it differentiates the model's own loss or "
-                "first output; leave loss= out, or make a plan with it."
+                "This plan was made without loss=, so it differentiates the model's own loss, or "
+                "every output where it names none; leave loss= out, or make a plan with it."
             )
         return None
-    mine = None if known is None else known.options.loss
     if given is None and mine is None:
         again = f"loss={name}" if name.isidentifier() else "that function as loss="
         raise InvalidArgument(

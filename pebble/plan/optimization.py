@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import logging
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from pebble.arguments import check_time_limit
-from pebble.budget import LeastKnown, whole_budget
+from pebble.arguments import check_keywords, check_time_limit, one_of
+from pebble.budget import Footprint, whole_budget
 from pebble.deadline import Deadline
-from pebble.errors import InfeasibleBudget, InvalidArgument
-from pebble.options import TIME_LIMIT, ChunkedLoss, SearchOptions, StepOptions
-from pebble.plan.infeasible import infeasible_budget
+from pebble.errors import CaptureError
+from pebble.options import TIME_LIMIT, ChunkedLoss, Differentiate, SearchOptions, StepOptions
+from pebble.plan.cap import Cap
+from pebble.plan.in_flight import InFlightSearch
+from pebble.plan.module_level import LEVELS, module_plan, module_plan_instead
+from pebble.plan.module_plan import ModulePlan
 from pebble.plan.plan import Plan
+from pebble.plan.report import outcome
+from pebble.plan.reserved_budget import ReservedSearch
 from pebble.plan.search import PlanSearch
-from pebble.referee import simulate
+from pebble.plan.step_search import Found, Start, find_within
+from pebble.plan.unnamed_loss import tell_unnamed_loss
+from pebble.progress import open_line, progress_line
 from pebble.schedule import Schedule
-from pebble.solver import Result, Solver
+from pebble.solver import Result, Solver, check_solver_options
+from pebble.verdict import Checked, Verdict
 
 if TYPE_CHECKING:
     import torch
 
     from pebble.measure.step import Step
-
-logger = logging.getLogger("pebble")
-_LARGE_OUTPUTS = 0.02
-"""Share of the least budget from which outputs beside the loss are worth a word."""
 
 
 def optimize(
@@ -45,10 +49,20 @@ def optimize(
     outputs: Literal["all", "loss"] = "all",
     chunked_loss: ChunkedLoss = "auto",
     accumulation_steps: int = 1,
-    display: bool = False,
+    level: Literal["auto", "graph", "module"] = "auto",
+    budget_kind: Literal["allocated", "reserved"] | None = None,
+    check: bool | None = None,
+    display: bool | None = None,
+    differentiate: Differentiate = None,
+    calls_in_flight: int = 1,
+    card: str | None = None,
     **options: Any,
-) -> Plan:
+) -> Plan | ModulePlan:
     """Plan a training step of `model` within a memory budget, with the least recomputation.
+
+    A process remembers what earlier calls have found for the same step: more budget never costs
+    more, and what is known to fit is never refused. So a second call may find a better plan than
+    the first; the same calls in a fresh process find the same, where time cuts no search short.
 
     Parameters
     ----------
@@ -61,10 +75,11 @@ def optimize(
         For the whole step: parameters, gradients, optimizer state, buffers, inputs, activations
         and temporaries. One GB is 10**9 bytes. Pass one of the two.
     optimizer : str, torch.optim.Optimizer or None
-        "sgd", "momentum", "adam", "adamw", "adamw8bit" ... ; None: forward and backward only.
+        "sgd", "momentum", "adam", "adamw", "sparse_adam", "adamw8bit" ... ; None: forward and
+        backward only.
     loss : callable, optional
-        From the model's outputs to the scalar loss. Default: ``.loss``, else a scalar output,
-        else the sum of the first output.
+        From the model's outputs to the scalar loss. Default: ``.loss``; without one, whatever you
+        make of the outputs.
     solver : str or callable
         See `pebble.solvers`.
     time_limit : float
@@ -86,19 +101,49 @@ def optimize(
     accumulation_steps : int
         Micro-batches whose gradients are added up before the optimizer steps; `inputs` are one of
         them. From the second one on, the gradients so far are there during the whole step.
-    display : bool
-        Log time, incumbent, bound and gap while solving, at most once a second.
+    level : "auto", "graph" or "module"
+        "graph": plan every op of the step; a model that is no single graph is refused.
+        "module": run its own forward, with blocks that keep their inputs only and run again in
+        the backward; the step is run a few times to measure it. "auto": the graph, or modules
+        where the forward is no single graph (control flow that depends on data, recurrent
+        networks), with a word in the log.
+    budget_kind : "allocated" or "reserved", optional
+        What must fit the budget: the bytes of tensors, or the segments that torch's allocator
+        reserves for them on a card, as its published rules have it. Default: "reserved" on a card,
+        "allocated" on the CPU.
+    differentiate : "loss", "all" or sequence of str, optional
+        The outputs that your loss reads: the loss alone, every one, or the loss and those of these
+        names ("logits", "[1]"). Each that is not a scalar costs the memory of its gradient; one
+        that is left out raises where a gradient reaches it. Default: the loss, where `loss` is
+        passed or the model computes one, else every output that needs a gradient.
+    calls_in_flight : int
+        Calls of the planned module before the first backward (two views of a contrastive loss, a
+        discriminator on real and on generated data): what the calls that wait hold is counted.
+    card : str, optional
+        "t4", "l4", "a100", "h100" ... (`pebble.cards.CARDS`): plan the step with the kernels of
+        this card, wherever the model is and whatever card is at hand; no card is needed. The plan
+        is applied there. A `torch.autocast("cpu", ...)` around the call stands for the card's.
+    check : bool, optional
+        Compare a planned step with one of eager on these inputs: outputs, gradients, buffers and
+        the random state. Default: at once where that takes less than a second, else at the first
+        planned training call if an eager step fits the budget then (`pebble.status` says what
+        came of it). True: at once. False: never.
+    display : bool, optional
+        Show what is done, incumbent, bound and gap, and in the end what came out; default: on a
+        terminal and in a notebook.
     **options
         Of the solver.
 
     Returns
     -------
-    Plan
+    Plan, or ModulePlan where `level` says so
 
     Raises
     ------
     InfeasibleBudget
         If no plan fits; says the least budget known to work.
+    PlanIsWrong
+        If a planned step gives other numbers than eager.
     InvalidArgument, InputsRequired, CaptureError, UnknownSolver
 
     Examples
@@ -110,10 +155,11 @@ def optimize(
     True
     """
     deadline = Deadline(check_time_limit(time_limit))
-    from pebble.measure.step import trace
-
+    one_of("check", check, (None, True, False))
     budget = whole_budget(budget_gb, budget_bytes)
-    search = SearchOptions(solver, time_limit, seed, display, chunked_loss, options)
+    search = SearchOptions(
+        solver, time_limit, seed, display, chunked_loss, options, budget_kind=budget_kind
+    )
     asked = StepOptions(
         optimizer=optimizer,
         loss=loss,
@@ -122,9 +168,50 @@ def optimize(
         accumulation_steps=accumulation_steps,
         batch_size=batch_size,
         seq_len=seq_len,
+        differentiate=differentiate,
+        calls_in_flight=calls_in_flight,
+        card=card,
     )
-    step = trace(model, inputs, asked)
-    return plan_within(step, PlanSearch(budget, search, deadline))
+    within = PlanSearch(budget, search, deadline)
+    one_of("level", level, LEVELS)
+    check_keywords("optimize", options, inspect.signature(optimize).parameters)
+    check_solver_options(solver, options)
+    with progress_line(display, f"optimize {type(model).__name__}", time_limit) as line:
+        plan = _plan_model(model, inputs, asked, within, level, check)
+        line.result(
+            outcome(
+                peak_bytes=plan.peak_bytes,
+                budget_bytes=plan.budget_bytes,
+                overhead=plan.overhead,
+                gap=plan.gap,
+            )
+        )
+        return plan
+
+
+def _plan_model(
+    model: Any,
+    inputs: Any,
+    asked: StepOptions,
+    within: PlanSearch,
+    level: str,
+    check: bool | None,
+) -> Plan | ModulePlan:
+    from pebble.measure.step import trace
+
+    if level == "module":
+        return module_plan(model, inputs, asked, within)
+    try:
+        step = trace(model, inputs, asked)
+    except CaptureError as refused:
+        if level == "graph":
+            raise
+        return module_plan_instead(model, inputs, asked, within, refused)
+    plan = plan_within(step, within)
+    assert plan.step is not None
+    tell_unnamed_loss(plan.step, plan.schedule, plan.trace, within.budget_bytes)
+    open_line().stage("compare with eager")
+    return plan.compared(check, within.deadline.left)
 
 
 def plan_step(
@@ -169,42 +256,52 @@ def plan_within(step: Step, search: PlanSearch, start: Schedule | None = None) -
     InfeasibleBudget
         Only if no schedule is known that fits.
     """
-    chunked = search.options.chunked_loss
-    if chunked is not False and chunked != "auto":
-        step = step.chunked(int(chunked))
-    result = search.find(step.footprint, start)
-    if result is None and chunked == "auto":
-        other = _automatically_chunked(step, search.budget_bytes)
-        if other is not None and _lower(other, step):
-            step, result = other, search.find(other.footprint)
-    if result is None:
-        least = search.least(step.footprint)
-        result = search.adopt(step.footprint, least)
-        if result is None:
-            raise _infeasible(step, search.budget_bytes, least)
-    return _plan(step, search, result)
+    auto = search.options.chunked_loss == "auto"
+
+    def known(whole: Footprint, budget_bytes: int) -> Schedule | None:
+        return None if auto and whole.graph is not step.graph else start
+
+    return _held_plan(step, search, known)
 
 
-def _lower(step: Step, other: Step) -> bool:
-    """Whether one step has a lower floor than another."""
-    return step.footprint.peak_lower_bound < other.footprint.peak_lower_bound
+def find_held(step: Step, search: PlanSearch, start: Start) -> Found:
+    """The same with starts for several graphs, as a step and the schedule found for it."""
+    plan = _held_plan(step, search, start)
+    assert plan.step is not None
+    result = Result(
+        problem=plan.problem,
+        solver=plan.solver,
+        status=plan.status,
+        schedule=plan.schedule,
+        trace=plan.trace,
+        lower_bound=plan.lower_bound,
+        scope=plan.scope,
+        closest_peak=plan.trace.peak,
+        runtime=plan.runtime,
+        seed=plan.seed,
+        options=plan.options,
+    )
+    return Found(plan.step, result)
 
 
-def _automatically_chunked(step: Step, budget_bytes: int) -> Step | None:
-    """The step with its loss in chunks, if it has one that can be split."""
-    from pebble.tracing.chunked_loss import suggest_chunks
+def _held_plan(step: Step, search: PlanSearch, start: Start) -> Plan:
+    """The plan whose tensors, or what a card reserves for them, are within the budget."""
 
-    room = step.footprint.problem(budget_bytes).budget
-    if step.whole is not None or room == 0:
-        return None
-    try:
-        return step.chunked(suggest_chunks(step.captured, room))
-    except InvalidArgument as error:
-        logger.info("%s", error)
-        return None
+    def of_one_call(step: Step, part: PlanSearch) -> Plan:
+        return plan_of(find_within(step, part, start), part)
+
+    def of_tensors(part: PlanSearch) -> Plan:
+        if step.options.calls_in_flight > 1:
+            return InFlightSearch(of_one_call, step, part).plan()
+        return of_one_call(step, part)
+
+    cap = Cap.for_device(search.options.budget_kind, step.captured.device)
+    return ReservedSearch(of_tensors, search, cap).plan() if cap.is_reserved else of_tensors(search)
 
 
-def _plan(step: Step, search: PlanSearch, result: Result) -> Plan:
+def plan_of(found: Found, search: PlanSearch) -> Plan:
+    """What a search has found, as a plan."""
+    step, result = found.step, found.result
     assert result.schedule is not None
     return Plan(
         budget_bytes=search.budget_bytes,
@@ -222,46 +319,5 @@ def _plan(step: Step, search: PlanSearch, result: Result) -> Plan:
         workspace_measured=step.workspace_measured,
         step=step,
         unchunked=None if step.whole is None else step.whole.footprint.unplanned,
+        checked=Verdict(Checked.OFF),
     )
-
-
-# -- when nothing fits -----------------------------------------------------------------------
-
-
-def _infeasible(step: Step, budget_bytes: int, least: LeastKnown) -> InfeasibleBudget:
-    chunks = step.options.chunks
-    subject = f"this model even with its loss in {chunks} chunks" if chunks else "this model"
-    advice = []
-    if _chunks_would_help(step, least):
-        advice.append("chunked_loss='auto'")
-    if _loss_alone_would_help(step, least):
-        advice.append("outputs='loss'")
-    return infeasible_budget(step.footprint, budget_bytes, least, subject=subject, advice=advice)
-
-
-def _chunks_would_help(step: Step, least: LeastKnown) -> bool:
-    """Whether the loss sets the peak and can be split."""
-    from pebble.tracing.loss_region import find_region
-
-    trace = simulate(step.graph, least.schedule)
-    nodes = step.captured.op_nodes[least.schedule.order[trace.peak_step]]
-    if step.whole is not None or step.footprint.in_optimizer_step(trace):
-        return False
-    try:
-        region = find_region(step.captured)
-    except InvalidArgument:
-        return False
-    return any(node in region.forms for node in nodes)
-
-
-def _loss_alone_would_help(step: Step, least: LeastKnown) -> bool:
-    """Whether the outputs beside the loss are large, and need not be handed over."""
-    from pebble.tracing.signature import OutputKind
-
-    captured, values = step.captured, step.captured.graph.values
-    if captured.loss is not None or captured.loss_only:
-        return False
-    plain = [o.node for o in captured.outputs if o.kind is OutputKind.PLAIN]
-    handed = {captured.value_of[node] for node in plain if node in captured.value_of}
-    held = sum(values[v].size for v in handed if not values[v].external)
-    return held > _LARGE_OUTPUTS * least.peak_bytes

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from pebble.budget import Footprint, Resident, Unplanned, saved_bytes
 from pebble.graph import Graph
-from pebble.plan.figures import PlanFigures
+from pebble.options import SearchOptions
+from pebble.plan.cap import Cap, CardMemory
+from pebble.plan.figures import PlanFigures, PlanView
 from pebble.plan.infeasible import fits_no_longer
+from pebble.plan.judged import Judged
+from pebble.plan.kernels import kernels_text
 from pebble.plan.plan_checks import Claims, check_length, check_recorded_inputs
+from pebble.plan.plan_costs import PlanCosts
 from pebble.plan.plan_file import file_header, write_plan_file
-from pebble.plan.report import plan_html, plan_text
+from pebble.plan.shown_plan import ShownPlan
 from pebble.problem import Problem
+from pebble.progress import progress_line
 from pebble.record import StepRecord
 from pebble.referee import Trace, simulate
 from pebble.schedule import FREE_ORDER, Schedule, Scope
@@ -29,8 +35,8 @@ if TYPE_CHECKING:
     from pebble.runtime.validation_report import Validation
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(ShownPlan, PlanCosts, CardMemory, Judged):
     """A training step that fits its budget.
 
     Attributes
@@ -53,6 +59,8 @@ class Plan:
         False if it was made on fake tensors; then `apply` measures and checks the budget again.
     unchunked : Unplanned or None
         Where the head and the loss run in chunks: the step that they are compared with.
+    cap : Cap
+        Whether the budget is for the bytes of tensors or for what a card reserves.
     """
 
     budget_bytes: int
@@ -70,8 +78,7 @@ class Plan:
     workspace_measured: bool = True
     step: Step | None = field(default=None, repr=False, compare=False)
     unchunked: Unplanned | None = None
-
-    # -- numbers ---------------------------------------------------------------------------
+    cap: Cap = field(default_factory=Cap)
 
     @cached_property
     def trace(self) -> Trace:
@@ -118,40 +125,6 @@ class Plan:
         """Predicted peak of the un-planned step."""
         return self.unplanned.peak_bytes
 
-    @property
-    def cost(self) -> int:
-        """Compute of one step, in nanoseconds of the cost model."""
-        return self.trace.cost
-
-    @property
-    def overhead(self) -> float:
-        """Extra compute as a fraction of the un-planned step's compute."""
-        return (self.cost - self.unplanned.cost) / max(self.unplanned.cost, 1)
-
-    @property
-    def gap(self) -> float:
-        """Cost over the lower bound, less one."""
-        return max(self.cost / max(self.lower_bound, 1) - 1, 0.0)
-
-    @property
-    def memory(self) -> dict[str, int]:
-        """Bytes by kind at the moment of the predicted peak."""
-        return self.footprint.kinds_at_peak(self.trace)
-
-    @property
-    def saved(self) -> tuple[str, ...]:
-        """Names of the values in memory when the backward begins."""
-        return tuple(self.problem.graph.values[v].name for v in self.trace.saved)
-
-    @property
-    def recomputed(self) -> dict[str, int]:
-        """Extra executions by op name."""
-        graph = self.problem.graph
-        counts = self.schedule.executions(len(graph.ops))
-        return {graph.ops[i].name: int(n) - 1 for i, n in enumerate(counts) if n > 1}
-
-    # -- back to the model -------------------------------------------------------------------
-
     def apply(
         self,
         model: nn.Module,
@@ -159,20 +132,21 @@ class Plan:
         inputs: Any = None,
         loss: Callable[[Any], torch.Tensor] | None = None,
         on_mismatch: str = "error",
+        execution: str = "ops",
     ) -> nn.Module:
         """A module with the model's parameters that trains by this plan.
 
         Parameters
         ----------
         model : nn.Module
-            The model the plan was made for, or one of the same shape.
-        inputs : optional
-            Example inputs; needed only if the plan's own cannot be rebuilt.
-        loss : callable, optional
-            The `loss` that the plan was made with; needed only if it was made with one and comes
-            from a file, which cannot hold a function.
-        on_mismatch : "error" or "eager"
-            What a call with other inputs than planned does.
+            The model the plan was made for, or one of the same shape. One in
+            DistributedDataParallel stays in it, planned, and the wrapper is what is returned.
+        inputs, loss : optional
+            Example inputs, where the plan's own cannot be rebuilt; the plan's loss, from a file.
+        on_mismatch : "error", "eager" or "replan"
+            What another call does: raise, run the model, or be planned within this budget.
+        execution : "ops" or "inductor"
+            Op by op; or what inductor fuses, planned anew within this plan's budget.
 
         Raises
         ------
@@ -183,17 +157,24 @@ class Plan:
         InfeasibleBudget
             If the plan was made without measured workspace and does not fit with it.
         """
-        from pebble.runtime import Promise, build
+        from pebble.plan.applying import follow_fused, follow_plan
+        from pebble.tracing.wrapped import put_inside
 
-        step = self.step_of(model, inputs, loss)
-        plan, captured = self.on(step), step.captured
-        promise = Promise.of(
-            captured,
-            threads=step.record.threads,
+        if execution != "ops":
+            return follow_fused(model, self.record, self.budget_bytes, self.seed, execution)
+        plan = self.on(self.step_of(model, inputs, loss))
+        assert plan.step is not None
+        module = follow_plan(
+            model,
+            plan.step,
+            plan.schedule,
+            plan.record,
             peak_bytes=plan.peak_bytes,
             budget_bytes=plan.budget_bytes,
+            on_mismatch=on_mismatch,
+            search=lambda: SearchOptions(seed=plan.seed, budget_kind=plan.cap.kind),
         )
-        return build(model, captured, plan.schedule, on_mismatch=on_mismatch, promise=promise)
+        return put_inside(model, plan.judged(module))
 
     def validate(
         self,
@@ -203,6 +184,7 @@ class Plan:
         loss: Callable[[Any], torch.Tensor] | None = None,
         seed: int = 0,
         repeats: int = 3,
+        display: bool | None = None,
     ) -> Validation:
         """Run the step un-planned and planned, and compare.
 
@@ -220,6 +202,8 @@ class Plan:
             For random ops.
         repeats : int
             Timed runs of each.
+        display : bool, optional
+            Show progress; default: on a terminal and in a notebook.
 
         Returns
         -------
@@ -230,19 +214,23 @@ class Plan:
 
         step = self.step_of(model, inputs, loss)
         plan, optimizer = self.on(step), self.record.optimizer
-        if optimizer not in RUNNABLE_OPTIMIZERS:
-            plan = replace(plan, resident=step.resident.without_optimizer())
+        alone = step.with_waiting(0).resident  # one call is run
+        runs = optimizer in RUNNABLE_OPTIMIZERS
+        plan = replace(plan, resident=alone if runs else alone.without_optimizer())
         options = ValidationOptions(
             predicted_peak_bytes=plan.peak_bytes,
             budget_bytes=plan.budget_bytes,
             unplanned_cost=plan.unplanned.cost,
-            optimizer=optimizer if optimizer in RUNNABLE_OPTIMIZERS else None,
+            optimizer=optimizer if runs else None,
             seed=seed,
             repeats=repeats,
         )
-        return validate(
-            step.model, step.captured, plan.problem, plan.schedule, step.inputs, options
-        )
+        with progress_line(display, "validate") as line:
+            found = validate(
+                step.model, step.captured, plan.problem, plan.schedule, step.inputs, options
+            )
+            line.result("as predicted" if found.ok else "not as predicted: print the report")
+        return found
 
     def step_of(
         self,
@@ -257,7 +245,7 @@ class Plan:
         return matching_step(self.problem.graph, self.record, self.step, given)
 
     def on(self, step: Step) -> Plan:
-        """The plan with the workspaces of a step measured on this machine.
+        """The plan with the values and workspaces of a step measured on this machine.
 
         Raises
         ------
@@ -266,19 +254,19 @@ class Plan:
         """
         if step is self.step:
             return self
-        graph = self.problem.graph.with_measures(workspaces=list(step.graph.arrays.workspace))
+        step = step.with_waiting(step.waiting_bytes(self.schedule))
         plan = replace(
             self,
-            problem=replace(self.problem, graph=graph),
+            problem=replace(self.problem, graph=self.problem.graph.with_bytes_of(step.graph)),
             resident=step.resident,
             workspace_measured=step.workspace_measured,
             step=step,
+            cap=self.cap.here(step.captured.device),
+            checked=self.checked.of_another_step,
         )
-        if plan.workspace_measured and plan.peak_bytes > plan.budget_bytes:
-            raise fits_no_longer(plan.peak_bytes, plan.budget_bytes)
+        if plan.workspace_measured and plan.held_bytes > plan.budget_bytes:
+            raise fits_no_longer(plan.held_bytes, plan.budget_bytes)
         return plan
-
-    # -- for people and files ----------------------------------------------------------------
 
     @property
     def figures(self) -> PlanFigures:
@@ -305,15 +293,16 @@ class Plan:
             workspace_measured=self.workspace_measured,
             outputs=self.outputs,
             chunks=self.chunks,
+            card_text=self.card_text,
+            kernels_text=kernels_text(self.record, self.problem.graph, self.resident),
             live=self.trace.live,
             unplanned_live=self.baseline.live,
         )
 
-    def __str__(self) -> str:
-        return plan_text(self.figures)
-
-    def _repr_html_(self) -> str:
-        return plan_html(self.figures)
+    @property
+    def view(self) -> PlanView:
+        """What pictures, pages and files for other viewers are made from."""
+        return PlanView(self.figures, self.footprint, self.schedule, self.trace, self.baseline)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data."""
@@ -334,6 +323,7 @@ class Plan:
             "runtime": self.runtime,
             "options": dict(self.options),
             "unchunked": None if self.unchunked is None else asdict(self.unchunked),
+            "cap": self.cap.to_json(),
             "origin": self.record.to_json(),
             "workspace_measured": self.workspace_measured,
             "schedule": list(self.schedule.order),
@@ -375,8 +365,10 @@ class Plan:
             record=record,
             workspace_measured=data["workspace_measured"],
             unchunked=claims.unchunked if record.chunks else None,
+            cap=claims.cap,
         )
         claims.check(graph.fingerprint, problem.budget, plan.peak_bytes, trace.cost)
+        claims.check_held(plan.held_bytes)
         check_recorded_inputs(record.inputs, plan.budget_bytes, resident.kinds)
         return plan
 

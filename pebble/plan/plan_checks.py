@@ -11,6 +11,7 @@ from typing import Any
 from pebble.budget import Unplanned
 from pebble.errors import PlanFormatError
 from pebble.graph import Graph
+from pebble.plan.cap import Cap
 from pebble.schedule import Schedule
 from pebble.schema import check_data
 
@@ -31,6 +32,7 @@ class Claims:
     lower_bound : int
     unchunked : Unplanned or None
         Of another graph than the plan's, so nothing here can replay it.
+    cap : Cap
     """
 
     fingerprint: str
@@ -40,6 +42,7 @@ class Claims:
     cost: int
     lower_bound: int
     unchunked: Unplanned | None
+    cap: Cap
 
     @classmethod
     def of(cls, data: Any) -> Claims:
@@ -59,6 +62,7 @@ class Claims:
             data["predicted_cost"],
             int(data["lower_bound"]),
             Unplanned(**data["unchunked"]) if data.get("unchunked") else None,
+            Cap.of(data.get("cap")),
         )
 
     def check(self, fingerprint: str, graph_budget: int, peak_bytes: int, cost: int) -> None:
@@ -88,6 +92,19 @@ class Claims:
         if peak_bytes > self.budget_bytes:
             raise PlanFormatError(
                 f"Its peak of {peak_bytes} bytes is above its budget of {self.budget_bytes}."
+            )
+
+    def check_held(self, held_bytes: int) -> None:
+        """Refuse a plan whose card reserves more than its budget.
+
+        Raises
+        ------
+        PlanFormatError
+        """
+        if held_bytes > self.budget_bytes:
+            raise PlanFormatError(
+                f"A card reserves {held_bytes} bytes for it, above its budget of "
+                f"{self.budget_bytes}."
             )
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pebble._version import __version__
-from pebble.errors import PlanFormatError
+from pebble.errors import PebbleError, PlanFormatError
 from pebble.textfile import parse_json, read_text, shown, write_text
 
+Built = TypeVar("Built")
 FILE_FORMAT = "pebble-plan"
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 def file_header() -> dict[str, str]:
@@ -34,7 +35,12 @@ def write_plan_file(path: str | os.PathLike[str], data: Mapping[str, Any]) -> No
     InvalidArgument
         If the folder is missing or nothing can be written there.
     """
-    write_text(path, json.dumps(data, indent=1, default=_plain), what="The plan")
+    write_text(path, as_text(data), what="The plan")
+
+
+def as_text(data: Mapping[str, Any]) -> str:
+    """A plan's data as JSON."""
+    return json.dumps(data, indent=1, default=_plain)
 
 
 def _plain(item: Any) -> Any:
@@ -65,3 +71,30 @@ def read_plan_file(path: str | os.PathLike[str]) -> dict[str, Any]:
             "Read it with the release that wrote it, or make it again."
         )
     return data
+
+
+def build_from_file(
+    path: str | os.PathLike[str],
+    builder: Callable[[Mapping[str, Any]], Callable[[Mapping[str, Any]], Built]],
+) -> Built:
+    """What a plan file holds.
+
+    Parameters
+    ----------
+    path : path-like
+    builder : callable
+        From the data to what makes something of them.
+
+    Raises
+    ------
+    PlanFormatError
+        If the file is no plan, has a newer major version, or is damaged.
+    """
+    data = read_plan_file(path)
+    try:
+        return builder(data)(data)
+    except PebbleError as error:
+        raise PlanFormatError(f"The plan {shown(path)} is damaged: {error}") from None
+    except (LookupError, TypeError, ValueError, AttributeError) as error:  # without pydantic
+        reason = f"{type(error).__name__} {error}"
+        raise PlanFormatError(f"The plan {shown(path)} is damaged: {reason}.") from None

@@ -8,6 +8,20 @@ from pebble.formatting import gigabytes, table
 from pebble.plan.figures import PlanFigures
 
 
+def outcome(*, peak_bytes: int, budget_bytes: int, overhead: float, gap: float) -> str:
+    """What came out, in one line.
+
+    Examples
+    --------
+    >>> outcome(peak_bytes=9 * 10**8, budget_bytes=10**9, overhead=0.05, gap=0.001)
+    '900.00 MB of 1.00 GB, 5.00 % more compute, at most 0.10 % above the bound'
+    """
+    return (
+        f"{gigabytes(peak_bytes)} of {gigabytes(budget_bytes)}, {100 * overhead:.2f} % more "
+        f"compute, at most {100 * gap:.2f} % above the bound"
+    )
+
+
 def headline(plan: PlanFigures) -> str:
     """Model, budget, solver, status and gap in one line."""
     measured = "" if plan.workspace_measured else ", workspace not measured"
@@ -73,7 +87,13 @@ def outputs_line(plan: PlanFigures) -> str:
 
 def plan_text(plan: PlanFigures) -> str:
     """Header, table, breakdown."""
-    lines = (memory_line(plan), outputs_line(plan), chunks_line(plan))
+    lines = (
+        memory_line(plan),
+        plan.kernels_text,
+        plan.card_text,
+        outputs_line(plan),
+        chunks_line(plan),
+    )
     parts = [headline(plan), table(*comparison(plan)), *lines]
     return "\n\n".join(part for part in parts if part)
 
@@ -87,8 +107,9 @@ def plan_html(plan: PlanFigures) -> str:
     )
     return (
         f"<div><p><b>{escape(headline(plan))}</b></p><table><tr>{head}</tr>{body}</table>"
-        f"<p>{escape(memory_line(plan))}</p><p>{escape(outputs_line(plan))}</p>"
-        f"<p>{escape(chunks_line(plan))}</p>"
+        f"<p>{escape(memory_line(plan))}</p><p>{escape(plan.kernels_text)}</p>"
+        f"<p>{escape(plan.card_text)}</p>"
+        f"<p>{escape(outputs_line(plan))}</p><p>{escape(chunks_line(plan))}</p>"
         f"{_curve(plan)}</div>"
     )
 

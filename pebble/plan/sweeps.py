@@ -12,10 +12,11 @@ from pebble.arguments import check_time_limit
 from pebble.budget import Footprint, Resident, least_known_peak
 from pebble.deadline import Deadline, Turns
 from pebble.errors import InfeasibleBudget, InvalidArgument
-from pebble.formatting import gigabytes, table
+from pebble.formatting import Printed, gigabytes, table
 from pebble.graph import Graph
 from pebble.options import TIME_LIMIT, SearchOptions
 from pebble.plan.search import best_of, starting_options
+from pebble.progress import open_line, watched
 from pebble.schedule import Schedule
 from pebble.solver import Result, solve
 
@@ -46,8 +47,8 @@ class Row:
     overhead: float | None
 
 
-@dataclass(frozen=True)
-class Sweep:
+@dataclass(frozen=True, repr=False)
+class Sweep(Printed):
     """The rows of a sweep.
 
     Attributes
@@ -107,6 +108,12 @@ class Sweep:
         return plot_tradeoff(self, ax=ax)
 
 
+def _told(found: Sweep) -> str:
+    planned = sum(row.peak_bytes is not None for row in found.rows)
+    return f"{planned} of {len(found.rows)} budgets and solvers with a plan"
+
+
+@watched(_told)
 def sweep(
     model: Any,
     inputs: Any = None,
@@ -115,6 +122,7 @@ def sweep(
     solvers: Sequence[str] = ("greedy", "sqrt", "auto"),
     time_limit: float = TIME_LIMIT,
     seed: int = 0,
+    display: bool | None = None,
     **step_options: Any,
 ) -> Sweep:
     """Solve many budgets with many solvers.
@@ -131,6 +139,8 @@ def sweep(
     time_limit : float
         Seconds for the whole call; each solve gets an even share of what is left.
     seed : int
+    display : bool, optional
+        Show progress, and in the end what came out; default: on a terminal and in a notebook.
     **step_options
         `loss`, `optimizer`, `costs` ... as for `pebble.optimize`.
 
@@ -141,6 +151,8 @@ def sweep(
         budget is a candidate for every larger one.
     """
     deadline = Deadline(check_time_limit(time_limit))
+    if isinstance(solvers, str) or not solvers:
+        raise InvalidArgument(f"solvers is {solvers!r}; pass a list of names, such as ['auto'].")
     step, name = _subject(model, inputs, step_options)
     wanted, leanest = _budgets(step, budgets, deadline, seed)
     turns = Turns(deadline, len(solvers) * len(wanted))
@@ -191,6 +203,7 @@ def _staircase(
                 f"{gigabytes(step.resident.whole_step_peak(0))}; sweep larger budgets.",
                 budget_bytes=budget,
             )
+        open_line().part(f"{search.solver} within {gigabytes(budget)}")
         result = solve(
             step.problem(budget),
             search.solver,

@@ -2,5 +2,6 @@
 
 from pebble.runtime.planned_module import PlannedModule, build
 from pebble.runtime.promise import Promise
+from pebble.runtime.step_check import StepCheck
 
-__all__ = ["PlannedModule", "Promise", "build"]
+__all__ = ["PlannedModule", "Promise", "StepCheck", "build"]

@@ -7,156 +7,149 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from pebble.measure.allocator import AllocatorTrace, trace_memory
+from pebble.measure.loss_run import total
+from pebble.runtime.planned_module import build
+from pebble.runtime.random_states import RandomStates
+from pebble.runtime.step_twin import StepTwin
+from pebble.schedule import Schedule
 from pebble.tracing.captured import Captured
-from pebble.tracing.inputs import Inputs
-from pebble.tracing.output_templates import take_apart
+from pebble.tracing.output_templates import leaves, take_apart
+from pebble.tracing.signature import OutputKind
 from pebble.tracing.torch_private.storages import storage_bytes
-
-_CACHE = "kwargs['use_cache']"
-
-
-@dataclass(frozen=True)
-class StepResults:
-    """What a step leaves behind: outputs, gradients and buffers, copied."""
-
-    outputs: list[torch.Tensor]
-    gradients: list[torch.Tensor | None]
-    buffers: list[torch.Tensor]
 
 
 class Bench:
-    """One model and its inputs, put back to the same state before every run.
+    """A step and the twin of a model that it runs on, put back to one state before every run.
 
     Parameters
     ----------
-    model : nn.Module
-    captured : Captured
-        Of this model on inputs of these shapes.
-    inputs : Inputs
-        Of the model.
-    seed : int
-        Of the random state before each run.
+    twin : StepTwin
+    schedule : Schedule, optional
+        By which the step runs; default: the model itself runs.
+    whole : bool
+        Run the step with its loss in one piece.
+    seed : int, optional
+        Of the random state before each run; default: the random state of now.
     """
 
-    def __init__(self, model: nn.Module, captured: Captured, inputs: Inputs, seed: int) -> None:
-        self.model = model
-        self.captured = captured
+    def __init__(
+        self,
+        twin: StepTwin,
+        schedule: Schedule | None = None,
+        *,
+        whole: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        self.twin = twin
         self.seed = seed
-        self.args, self.kwargs = inputs.args, dict(inputs.kwargs)
-        if _CACHE in captured.state.constants:  # eager, too, runs without a cache
-            self.kwargs.setdefault("use_cache", captured.state.constants[_CACHE])
-        self.inputs = inputs.tensors()
-        self.held = [*model.parameters(), *model.buffers()]
-        self.differentiated = [
-            t for t in (*model.parameters(), *self.inputs) if t.requires_grad and t.is_leaf
-        ]
-        self.contents = [t.detach().clone() for t in (*self.held, *self.inputs)]
-        self.device = torch.device(captured.device)
-
-    @contextlib.contextmanager
-    def restored(self) -> Iterator[None]:
-        """Leave gradients, contents and the random state as they were."""
-        before = [t.grad for t in self.differentiated]
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            try:
-                yield
-            finally:
-                self.reset()
-                for tensor, grad in zip(self.differentiated, before):
-                    tensor.grad = grad
+        self.captured = twin.source[1]
+        self.whole = (self.captured.whole or self.captured) if whole else self.captured
+        self.module = twin.model
+        if schedule is not None:
+            self.module = build(twin.model, self.whole, schedule)
+        self.device = twin.device
+        self.begun = RandomStates.now(self.device)
 
     def reset(self) -> None:
-        """No gradients (or zeros to add to), first contents, the seed's random state."""
-        with torch.no_grad():
-            for tensor, contents in zip((*self.held, *self.inputs), self.contents):
-                if not torch.equal(tensor, contents):
-                    tensor.copy_(contents)
-        for tensor in self.differentiated:
-            tensor.grad = torch.zeros_like(tensor) if self.captured.accumulates else None
-        torch.clear_autocast_cache()  # or a cast weight of an earlier step would be used again
-        torch.manual_seed(self.seed)
+        """No gradients, first contents, the first random state."""
+        self.twin.reset()
+        self.begun.put_back()
+        if self.seed is not None:
+            torch.manual_seed(self.seed)
 
-    def step(self, module: nn.Module) -> Any:
+    def call(self) -> Any:
+        """What the step returns."""
+        return self.module(*self.twin.args, **self.twin.kwargs)
+
+    def loss(self, output: Any) -> torch.Tensor:
+        """The scalar that the step is differentiated from."""
+        own = self.twin.loss
+        return loss_of(self.captured, output) if own is None else own(output)
+
+    def step(self) -> Any:
         """Forward and backward; returns what the caller of the model holds."""
-        output = module(*self.args, **self.kwargs)
-        loss = loss_of(self.captured, output)
-        with contextlib.ExitStack() as stack:
-            for device in {"cpu", self.device.type}:  # a loop leaves autocast before the backward
-                stack.enter_context(torch.autocast(device, enabled=False))
+        with self.autocast():
+            output = self.call()
+            loss = self.loss(output)
+        with self.no_autocast():
             loss.backward()  # type: ignore[no-untyped-call]
         return output
 
-    def results(self, module: nn.Module) -> StepResults:
-        """What a step leaves behind."""
-        self.reset()
-        output = self.step(module)
-        tensors = take_apart(output)[1]
-        return StepResults(
-            [t.detach().clone() for t in tensors],
-            [None if t.grad is None else t.grad.clone() for t in self.differentiated],
-            [t.detach().clone() for t in self.model.buffers()],
-        )
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """The autocast of the capture."""
+        with contextlib.ExitStack() as stack:
+            for device, enabled, dtype in self.captured.state.autocast:
+                kind = dtype if enabled else None
+                stack.enter_context(torch.autocast(device, dtype=kind, enabled=enabled))
+            yield
 
-    def trace(self, module: nn.Module) -> AllocatorTrace:
+    @contextlib.contextmanager
+    def no_autocast(self) -> Iterator[None]:
+        """A loop leaves autocast before the backward."""
+        with contextlib.ExitStack() as stack:
+            for device in {"cpu", self.device.type}:
+                stack.enter_context(torch.autocast(device, enabled=False))
+            yield
+
+    def trace(self) -> AllocatorTrace:
         """Bytes of forward and backward beyond what is resident; outputs are held."""
-        self.reset()
-        return trace_memory(lambda: self.step(module), str(self.device))
+        self._begin_weighing()
+        return trace_memory(self.step, str(self.device))
 
-    def peak(self, module: nn.Module) -> int:
+    def peak(self) -> int:
         """The most of them."""
-        return self.trace(module).peak
+        return self.trace().peak
 
-    def times(self, modules: Iterable[nn.Module], repeats: int) -> list[float]:
-        """Median seconds of a step of each, run in turn so that all see the same machine."""
-        modules = list(modules)
-        seconds: list[list[float]] = [[] for _ in modules]
-        for _ in range(max(repeats, 1)):
-            for taken, module in zip(seconds, modules):
-                self.reset()
-                self._synchronize()
-                began = time.perf_counter()
-                self.step(module)
-                self._synchronize()
-                taken.append(time.perf_counter() - began)
-        return [statistics.median(taken) for taken in seconds]
+    def seconds(self) -> float:
+        """Of one step."""
+        self._begin_weighing()
+        self._synchronize()
+        began = time.perf_counter()
+        self.step()
+        self._synchronize()
+        return time.perf_counter() - began
 
     def resident(self) -> int:
         """Bytes of the real storages that the step is given, each once."""
+        return storage_bytes(self._given())
+
+    def _given(self) -> list[torch.Tensor]:
         constants = [
             getattr(self.captured.joint, str(slot.node.target))
             for slot in self.captured.slots
             if slot.node.op == "get_attr"
         ]
-        return storage_bytes([*self.held, *self.inputs, *constants])
+        twin = self.twin
+        held = (twin.parameters, twin.buffers, twin.inputs)
+        return [*(t for named in held for t in named.values()), *constants]
 
     def accumulated(self) -> int:
         """Bytes of the gradients that a later micro-batch of a step adds to."""
-        self.reset()
-        return storage_bytes([t.grad for t in self.differentiated if t.grad is not None])
+        self._begin_weighing()
+        return storage_bytes(self._gradients())
 
     def optimizer_step(
-        self, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], module: nn.Module
+        self, make: Callable[[list[torch.Tensor]], torch.optim.Optimizer]
     ) -> tuple[int, int]:
         """Bytes of the optimizer's state, and of its step beyond what is resident."""
-        self.reset()
-        optimizer = make([p for p in self.model.parameters() if p.requires_grad])
-        output = self.step(module)
+        self._begin_weighing()
+        optimizer = make([p for p in self.twin.parameters.values() if p.requires_grad])
+        output = self.step()
         optimizer.step()  # makes the state
         optimizer.zero_grad()
         state = [
             t for entry in optimizer.state.values() for t in entry.values()
             if isinstance(t, torch.Tensor)
         ]  # fmt: skip
-        output = self.step(module)
-        there = storage_bytes([t.grad for t in self.differentiated if t.grad is not None])
+        output = self.step()
+        given = self._given()  # a sparse gradient may hold the indices that were passed
+        there = storage_bytes([*given, *self._gradients()]) - storage_bytes(given)
         there += storage_bytes(take_apart(output)[1])
         taken = trace_memory(optimizer.step, str(self.device)).peak
         return storage_bytes(state), there + taken
@@ -165,17 +158,48 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
+    def _begin_weighing(self) -> None:
+        """First state, with gradients to add to where there are some in a later micro-batch."""
+        self.reset()
+        if self.captured.accumulates:
+            for _, tensor in self.twin.differentiated():
+                tensor.grad = torch.zeros_like(tensor)
+
+    def _gradients(self) -> list[torch.Tensor]:
+        grads = (tensor.grad for _, tensor in self.twin.differentiated())
+        return [grad for grad in grads if grad is not None]
+
+
+def median_seconds(benches: Iterable[Bench], repeats: int) -> list[float]:
+    """Median seconds of a step of each, run in turn so that all see the same machine."""
+    rounds = [[bench.seconds() for bench in benches] for _ in range(max(repeats, 1))]
+    return [statistics.median(taken) for taken in zip(*rounds)]
+
 
 def loss_of(captured: Captured, output: Any) -> torch.Tensor:
-    """The scalar that a captured step is differentiated from."""
+    """The scalar that a captured step is differentiated from: by default the sum of its roots."""
     if captured.loss is not None:
         return captured.loss(output)
-    own = getattr(output, "loss", None)
-    if own is None and isinstance(output, Mapping):
-        own = output.get("loss")
-    if not (isinstance(own, torch.Tensor) and own.requires_grad):
-        own = next(t for t in take_apart(output)[1] if t.requires_grad)
-    return own if own.numel() == 1 else own.sum()
+    return total(list(roots_of(captured, output).values()))
+
+
+def roots_of(captured: Captured, output: Any) -> Mapping[str, torch.Tensor]:
+    """The tensors of an output that a captured step is differentiated from, by path."""
+    roots = [o.name for o in captured.outputs if o.kind is OutputKind.DIFFERENTIABLE]
+    named = named_tensors(output)
+    return {name: named[name] for name in roots if name in named}
+
+
+def named_tensors(output: Any) -> dict[str, torch.Tensor]:
+    """The tensors of an output by path.
+
+    Examples
+    --------
+    >>> list(named_tensors({"loss": torch.zeros(()), "more": (torch.ones(1), 2)}))
+    ["['loss']", "['more'][0]"]
+    """
+    template, tensors = take_apart(output)
+    return {leaf.path: tensors[leaf.index] for leaf in leaves(template)}
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from pebble.tracing.scalar_storages import reduces_to_scalar, shrink
 from pebble.tracing.torch_private.operators import dispatcher_entry
 
 Boxed = Callable[..., tuple[Any, ...]]
@@ -87,7 +88,7 @@ class _Source:
             given = [self._text(arg) for arg in node.args]
             given += [f"{key}={self._text(arg)}" for key, arg in node.kwargs.items()]
             call = f"{function}({', '.join(given)})"
-            if _reduces_to_scalar(node):
+            if reduces_to_scalar(node):
                 call = f"{self._name(shrink, 'f')}({call})"
             lines.append(f" {variable} = {call}")
         unread = [] if node.users else [node]
@@ -119,27 +120,6 @@ class _Source:
             self.bound[key] = f"{prefix}{len(self.bound)}"
             self.names[self.bound[key]] = thing
         return self.bound[key]
-
-
-def _reduces_to_scalar(node: fx.Node) -> bool:
-    made = node.meta.get("val")
-    if not isinstance(made, torch.Tensor) or made.dim() or not node.all_input_nodes:
-        return False
-    read = [arg.meta.get("val") for arg in node.all_input_nodes]
-    return made.untyped_storage().nbytes() == made.element_size() and any(
-        isinstance(t, torch.Tensor) and t.numel() > 1 for t in read
-    )
-
-
-def shrink(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in a storage of its own size.
-
-    Some reductions (mse_loss, smooth_l1_loss, binary_cross_entropy) hand over a scalar in the
-    storage of their unreduced result, which would live as long as the loss does.
-    """
-    if tensor.untyped_storage().nbytes() > tensor.nbytes:
-        return tensor.clone()
-    return tensor
 
 
 def _holds_nodes(items: Sequence[Any]) -> bool:

@@ -7,7 +7,7 @@ parameter's as soon as it is made, and lets go of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -17,13 +17,15 @@ from pebble.tracing.torch_private.autograd import adds_up, has_hooks, has_node_h
 Taker = Callable[[torch.Tensor], torch.Tensor | None]
 
 
-def takers_of(node: Any) -> list[Taker]:
+def takers_of(node: Any, *, behind_views: Collection[int] = ()) -> list[Taker]:
     """What becomes of each gradient when the backward of an autograd node has made it.
 
     Parameters
     ----------
     node : the context of a running autograd function
         Of one whose inputs are differentiated, in order.
+    behind_views : collection of int
+        Positions of leaves that were handed to it as views of them.
 
     Returns
     -------
@@ -33,7 +35,10 @@ def takers_of(node: Any) -> list[Taker]:
         the node that adds up their gradient, are left to autograd, and so is
         `torch.autograd.grad`, which must not touch any gradient.
     """
-    return [_taker(edge) for edge, _ in node.next_functions]
+    edges = [edge for edge, _ in node.next_functions]
+    for i in behind_views:
+        edges[i] = edges[i].next_functions[0][0]
+    return [_taker(edge) for edge in edges]
 
 
 def _taker(edge: Any) -> Taker:

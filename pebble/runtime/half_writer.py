@@ -14,6 +14,8 @@ from pebble.runtime.boxed_code import hand_over
 from pebble.tracing.aten_rules import idle_inputs
 from pebble.tracing.captured import Captured
 from pebble.tracing.signature import overwritten_inputs
+from pebble.tracing.sparse_gradients import SparseGradient
+from pebble.tracing.torch_private.sparse_rows import sparse_tensor
 
 aten = torch.ops.aten
 
@@ -47,6 +49,7 @@ class HalfWriter:
         self.copied: list[fx.Node] = []
         self.idle: dict[fx.Node, fx.Node] = {}  # inputs whose contents may have changed
         self.overwritten = overwritten_inputs(captured.slots, captured.outputs)
+        self.fed = {slot.node for slot in captured.slots if slot.fed}
         self.ops = {node for nodes in captured.op_nodes for node in nodes}
         self.first_tangent: fx.Node | None = None
 
@@ -79,17 +82,26 @@ class HalfWriter:
             return self.latest[node]
         if idle and node in self.idle:
             return self.idle[node]
-        if node.op == "get_attr":
+        if node.op == "get_attr" and node not in self.fed:
             self.latest[node] = self.graph.node_copy(node)
             return self.latest[node]
-        if node in self.ops or node.op == "placeholder":
+        if node in self.ops or node.op == "placeholder" or node in self.fed:
             return self._import(node, idle)
         return self._view(node, idle)
 
-    def hand_over(self, node: fx.Node | None, index: int) -> fx.Node:
-        """Give a gradient to the caller, now."""
+    def gradient(self, node: fx.Node | None, sparse: SparseGradient | None) -> fx.Node:
+        """A gradient as autograd receives it; sparse: the rest of it, where it is rows."""
         assert node is not None
-        given = self.read(node)
+        values = self.read(node)
+        if sparse is None:
+            return values
+        given = (self.read(sparse.indices), values, sparse.rows)
+        made = self.graph.call_function(sparse_tensor, given)
+        made.meta = dict(values.meta)
+        return made
+
+    def hand_over(self, given: fx.Node, index: int) -> fx.Node:
+        """Give a gradient to the caller, now."""
         made = self.graph.call_function(hand_over, (given, index))
         made.meta = dict(given.meta)
         return made

@@ -18,6 +18,25 @@ from pebble.tracing.torch_private.pytree import TreeSpec, call_leaves, tree_flat
 _CACHE = "kwargs['use_cache']"  # capture switches it off where the caller says nothing
 
 
+@dataclass(frozen=True)
+class _Form:
+    """Where calls of one form have what was planned, as positions among their leaves.
+
+    Attributes
+    ----------
+    places : tuple of int
+        Of the tensors.
+    twins : tuple of (int, int, names)
+        Of two arguments that are one tensor.
+    fixed : tuple of (int, str, object)
+        Of what is no tensor, with its name and what was planned.
+    """
+
+    places: tuple[int, ...]
+    twins: tuple[tuple[int, int, tuple[str, str]], ...]
+    fixed: tuple[tuple[int, str, Any], ...]
+
+
 class InputGuard:
     """The inputs that a step was captured on.
 
@@ -28,13 +47,21 @@ class InputGuard:
         ``kwargs['input_ids']``.
     constants : mapping of str to object
         Inputs that are no tensors, by path.
+    same : mapping of str to tuple of str, optional
+        Other paths of a tensor: calls must pass the same elements of the same memory there.
     """
 
-    def __init__(self, specs: tuple[TensorSpec, ...], constants: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        specs: tuple[TensorSpec, ...],
+        constants: Mapping[str, Any],
+        same: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
         self.specs = specs
+        self.same = dict(same or {})
         self.constants = dict(constants)
         # How calls of one form (positional, keywords, nesting) map to the planned inputs.
-        self.forms: list[tuple[TreeSpec, list[int], list[tuple[int, str, Any]]]] = []
+        self.forms: list[tuple[TreeSpec, _Form]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"forms": []}
@@ -57,40 +84,43 @@ class InputGuard:
         leaves, form = tree_flatten((args, dict(kwargs)))
         known = next((f for f in self.forms if f[0] == form), None)
         if known is None:
-            known = (form, *self._read(forward, args, kwargs))
+            known = (form, self._read(forward, args, kwargs))
             self.forms.append(known)
-        _, places, fixed = known
-        tensors = [leaves[i] for i in places]
+        tensors = [leaves[i] for i in known[1].places]
         for spec, tensor in zip(self.specs, tensors):
             spec.check(tensor)
-        for i, name, planned in fixed:
+        for first, other, names in known[1].twins:
+            if not _same_elements(leaves[first], leaves[other]):
+                raise mismatch(
+                    f"{names[0]!r} and {names[1]!r} were the same tensor at planning",
+                    ", but are two tensors now.",
+                )
+        for i, name, planned in known[1].fixed:
             value = leaves[i]
             if value is not planned and not (type(value) is type(planned) and value == planned):
                 raise mismatch(f"{name!r} was planned as {planned!r}", f", but is {value!r}.")
         return tensors
 
-    def _read(
-        self, forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[list[int], list[tuple[int, str, Any]]]:
+    def _read(self, forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Form:
         """Positions among the call's leaves of the planned tensors and constants."""
         parameters = list(inspect.signature(forward).parameters.values())
         found, _ = call_leaves(args, dict(kwargs))
         at: dict[str, int] = {}
         for i, (name, _) in enumerate(found):
             at[_by_keyword(name, parameters)] = i
-        places = []
+        places, twins = [], []
         for spec in self.specs:
-            position = at.pop(_by_keyword(spec.name, parameters), None)
-            if position is None:
-                self._wrong(f"{spec.name!r} is missing")
-            places.append(position)
+            places.append(self._position(at, spec.name, parameters))
+            for other in self.same.get(spec.name, ()):
+                position = self._position(at, other, parameters)
+                twins.append((places[-1], position, (spec.name, other)))
         defaults = {f"kwargs[{p.name!r}]": p.default for p in parameters}
         fixed = []
         for name, value in self.constants.items():
             own = _by_keyword(name, parameters)
-            position = at.pop(own, None)
-            if position is not None:
-                fixed.append((position, name, value))
+            here = at.pop(own, None)
+            if here is not None:
+                fixed.append((here, name, value))
             elif own != _CACHE and (own not in defaults or defaults[own] != value):
                 self._wrong(f"{name!r} (planned as {value!r}) is missing")
         for name, position in at.items():
@@ -98,7 +128,13 @@ class InputGuard:
             if isinstance(value, torch.Tensor) or name not in defaults or defaults[name] != value:
                 self._wrong(f"{name!r} is new")
             fixed.append((position, name, value))
-        return places, fixed
+        return _Form(tuple(places), tuple(twins), tuple(fixed))
+
+    def _position(self, at: dict[str, int], name: str, parameters: list[inspect.Parameter]) -> int:
+        position = at.pop(_by_keyword(name, parameters), None)
+        if position is None:
+            self._wrong(f"{name!r} is missing")
+        return position
 
     def _wrong(self, what: str) -> NoReturn:
         names = ", ".join([*(spec.name for spec in self.specs), *self.constants])
@@ -156,6 +192,15 @@ class WriteGuard:
                         f"{self.names[i]!r}; at planning they were apart. Pass a copy of one of "
                         "them (.clone()), or apply the plan with on_mismatch='eager'."
                     )
+
+
+def _same_elements(a: torch.Tensor, b: Any) -> bool:
+    return a is b or (
+        isinstance(b, torch.Tensor)
+        and span_of(a) == span_of(b)
+        and (a.shape, a.stride(), a.dtype) == (b.shape, b.stride(), b.dtype)
+        and not b.requires_grad
+    )
 
 
 def _by_keyword(path: str, parameters: list[inspect.Parameter]) -> str:

@@ -13,11 +13,12 @@ from pebble.runtime.side_entrances import Watch
 from pebble.runtime.tensor_spec import TensorSpec, mismatch
 from pebble.tracing.activation_hooks import marks_activations
 from pebble.tracing.captured import Captured
-from pebble.tracing.hidden_state_recorders import is_recorder
+from pebble.tracing.model_in_trace import works_in_the_graph
 from pebble.tracing.signature import Slot
 from pebble.tracing.torch_private.modules import (
     call_hooks,
     child_of,
+    drop_hooks,
     has_call_hooks,
     store_of,
     stored,
@@ -145,6 +146,12 @@ class ModelGuard:
                 _check_module_hooks(name, module)
 
 
+def remove_untraced_hooks(model: nn.Module) -> None:
+    """Take the hooks off a model and its modules that no planned step runs."""
+    for module in model.modules():
+        drop_hooks(module, lambda hook: not (_is_traced(hook) or marks_activations(hook)))
+
+
 def _mode(training: bool) -> str:
     return "training" if training else "evaluation"
 
@@ -165,16 +172,8 @@ def _settings(module: nn.Module) -> tuple[tuple[str, Any], ...]:
 
 
 def _is_traced(hook: Any) -> bool:
-    """Hooks whose work is part of the graph.
-
-    weight_norm and spectral_norm compute the weight; Hugging Face's recorders hand hidden states
-    to the output, and are installed by the first forward; ours see calls past the whole model.
-    """
-    return (
-        isinstance(hook, Watch)
-        or is_recorder(hook)
-        or type(hook).__module__.startswith("torch.nn.utils.")
-    )
+    """Hooks whose work is part of the graph, and ours, which see calls past the whole model."""
+    return isinstance(hook, Watch) or works_in_the_graph(hook)
 
 
 def _check_module_hooks(name: str, module: nn.Module) -> None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from pebble.errors import PebbleError
+from pebble.runtime.backward_half import BackwardHalf
 from pebble.runtime.boxed_code import compile_boxed
+from pebble.runtime.cut_outputs import CutOutputs
+from pebble.runtime.gradient_order import gradient_order, in_turn
 from pebble.runtime.gradient_takers import Taker, takers_of
 from pebble.runtime.split_graphs import Halves, split
-from pebble.runtime.tensor_spec import same_layout
+from pebble.runtime.thread_fits import threads_held
 from pebble.schedule import Schedule
 from pebble.tracing.captured import Captured
+from pebble.tracing.differentiated_outputs import short_name
+from pebble.tracing.output_templates import put_together
 from pebble.tracing.signature import HELD, OutputKind
 from pebble.tracing.torch_private.autograd import below_autograd, version_of
+from pebble.tracing.wrapped import running_data_parallel
 
 
 class PlannedStep:
@@ -38,24 +45,26 @@ class PlannedStep:
     def __init__(self, captured: Captured, schedule: Schedule) -> None:
         halves = split(captured, schedule, hand_overs=True)
         self.forward = compile_boxed(halves.forward)
-        self.backward = compile_boxed(halves.backward)
+        self.backward = BackwardHalf(halves.backward, captured.tangents)
         self.n_outputs = halves.n_outputs
         self.device_type = torch.device(captured.device).type
-        fed = [slot for slot in captured.slots if slot.node.op == "placeholder"]
+        fed = [slot for slot in captured.slots if slot.fed]
         position = {slot.node: i for i, slot in enumerate(fed)}
         self.differentiated = [position[n] for n in position if n in captured.gradients]
+        self.order = gradient_order(captured, [fed[i] for i in self.differentiated])
         kinds = [output.kind for output in captured.outputs]
         self.differentiable = [i for i, k in enumerate(kinds) if k is OutputKind.DIFFERENTIABLE]
-        self.plain = [i for i, kind in enumerate(kinds) if kind is OutputKind.PLAIN]
+        self.returned = [i for i, kind in enumerate(kinds) if kind in HELD]
+        self.cut = CutOutputs.of(captured)
+        self.twins = _twins(captured, self.differentiable)
         by_name = {name: i for i, s in enumerate(fed) for name in (s.name, *s.aliases)}
         self.updates = [
             (i, by_name[output.name])
             for i, output in enumerate(captured.outputs)
             if output.kind not in HELD
         ]
-        self.returned = sorted((*self.differentiable, *self.plain))
-        self.rebuild = captured.rebuild
-        self.tangents = [_TangentLayout(slot.node.meta["val"]) for slot in captured.tangents]
+        # not all that was captured
+        self.rebuild = functools.partial(put_together, captured.template)
         self._runs: weakref.WeakSet[_StepRun] = weakref.WeakSet()
         self._plan_tape(captured, halves, {slot.node: slot.name for slot in fed})
 
@@ -64,23 +73,29 @@ class PlannedStep:
         results = next(iter(reversed(halves.forward.graph.nodes))).args[0]
         handed, kept = results[: self.n_outputs], results[self.n_outputs :]
         roots = {handed[i] for i in self.differentiable}
-        shown = {handed[i]: captured.outputs[i].name for i in (*self.differentiable, *self.plain)}
+        # by memory: a view of an output that was changed in place has changed, too
+        shown = {captured.value_of[captured.outputs[i].node]: i for i in self.returned}
         updated = {i for _, i in self.updates}
         changing = {node for i, node in enumerate(names) if i in updated}
         self.detached = [i for i, node in enumerate(kept) if node in roots]
-        self.watched = [
-            (i, f"output {shown[node]!r}" if node in shown else names[source])
-            for i, (node, source) in enumerate(zip(kept, halves.saved))
-            if node in shown or (source in names and source not in changing)
-        ]
+        self.watched = []
+        for i, source in enumerate(halves.saved):
+            value = captured.value_of[source]
+            if source in names and source not in changing:
+                self.watched.append((i, repr(names[source])))
+            elif source not in names and value in shown:
+                output = short_name(captured.outputs[shown[value]].name)
+                self.watched.append((i, f"The output {output!r}"))
 
-    def __call__(self, tensors: list[torch.Tensor]) -> Any:
+    def __call__(self, tensors: list[torch.Tensor], threads: int | None = None) -> Any:
         """Run the forward half.
 
         Parameters
         ----------
         tensors : list of Tensor
             One per placeholder slot, in slot order.
+        threads : int, optional
+            The number of threads that the kernels of both halves keep to.
 
         Returns
         -------
@@ -88,14 +103,20 @@ class PlannedStep:
             What the captured forward returns: differentiable outputs with autograd, others
             detached.
         """
-        step = _StepRun(self, tensors)
+        step = _StepRun(self, tensors, threads)
         self._runs.add(step)
         differentiated = [tensors[i] for i in self.differentiated]
-        made = _Function.apply(step, *differentiated)  # type: ignore[no-untyped-call]
+        given = differentiated
+        if running_data_parallel() is not None:
+            given, step.behind_views = in_turn(differentiated, self.order)
+        made = _Function.apply(step, *given)  # type: ignore[no-untyped-call]
         # not kept by the step, which the outputs' grad_fn keeps: that would be a cycle
         outputs, step.handed = step.handed, []
         for i, tensor in zip(self.differentiable, made):
             outputs[i] = tensor
+        self.cut.replace(outputs, differentiated)
+        for i, first in self.twins.items():
+            outputs[i] = outputs[first]
         return self.rebuild([outputs[i] for i in self.returned])
 
     def waiting(self) -> list[list[torch.Tensor]]:
@@ -103,9 +124,10 @@ class PlannedStep:
         return [run.tape for run in self._runs if run.tape is not None]
 
     @contextlib.contextmanager
-    def plain_dispatch(self) -> Iterator[None]:
+    def plain_dispatch(self, threads: int | None = None) -> Iterator[None]:
         """Ops run as the graph has them: no autograd bookkeeping, no ambient autocast."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(threads_held(threads))
             for device in {"cpu", self.device_type}:
                 if torch.is_autocast_enabled(device):
                     stack.enter_context(torch.autocast(device, enabled=False))
@@ -113,37 +135,35 @@ class PlannedStep:
             yield
 
 
-class _TangentLayout:
-    """Shape, strides and dtype that the backward half expects of a tangent."""
-
-    def __init__(self, example: torch.Tensor) -> None:
-        self.shape = tuple(example.shape)
-        self.stride = example.stride()
-        self.dtype = example.dtype
-        self.device = example.device
-
-    def fit(self, tangent: torch.Tensor | None) -> torch.Tensor:
-        """The tangent in this layout; zeros where autograd has none."""
-        if tangent is not None and same_layout(self.shape, self.stride, tangent.stride()):
-            return tangent
-        dense = torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=self.device)
-        return dense.zero_() if tangent is None else dense.copy_(tangent)
+def _twins(captured: Captured, roots: Sequence[int]) -> dict[int, int]:
+    """Outputs that are another one, which is differentiated, itself: its position for each."""
+    first: dict[Any, int] = {}
+    for i in roots:
+        first.setdefault(captured.outputs[i].node, i)
+    return {
+        i: first[output.node]
+        for i, output in enumerate(captured.outputs)
+        if output.kind in (OutputKind.DIFFERENTIABLE, OutputKind.CUT)
+        and first.get(output.node, i) != i
+    }
 
 
 class _StepRun:
     """The state of one step between its halves."""
 
-    def __init__(self, plan: PlannedStep, tensors: list[torch.Tensor]) -> None:
+    def __init__(self, plan: PlannedStep, tensors: list[torch.Tensor], threads: int | None) -> None:
         self.plan = plan
+        self.threads = threads
         self.tensors = tensors
         self.handed: list[Any] = []
         self.tape: list[torch.Tensor] | None = None
         self.held: list[torch.Tensor] = []
         self.versions: list[int] = []
+        self.behind_views: list[int] = []  # positions of leaves that come as views of them
 
     def run_forward(self) -> tuple[torch.Tensor, ...]:
         plan, n = self.plan, self.plan.n_outputs
-        with plan.plain_dispatch():
+        with plan.plain_dispatch(self.threads):
             results = plan.forward(list(self.tensors))
         outputs, tape = list(results[:n]), list(results[n:])
         del results
@@ -157,7 +177,9 @@ class _StepRun:
         self.versions = [version_of(tape[i]) for i, _ in plan.watched]
         self.tape = tape
         self.tensors = []
-        roots = tuple(outputs[i] for i in plan.differentiable)
+        roots = tuple(
+            outputs[i].detach() if i in plan.twins else outputs[i] for i in plan.differentiable
+        )
         for i in plan.differentiable:
             outputs[i] = None
         self.handed = outputs
@@ -171,9 +193,10 @@ class _StepRun:
         plan, tape = self.plan, self.tape
         if tape is None:
             raise PebbleError(
-                "A planned step runs its backward once: what it saved is gone. Call the model "
-                "again before a second backward (retain_graph cannot bring it back), or take the "
-                "second derivative from the model without the plan."
+                "A planned step runs its backward once, for all of its outputs: what it saved is "
+                "gone. Add up what is to be differentiated, or call the model again before a "
+                "second backward (retain_graph cannot bring it back); take second derivatives "
+                "from the model without the plan."
             )
         if torch.is_grad_enabled():
             raise PebbleError(
@@ -183,16 +206,14 @@ class _StepRun:
         for version, (i, name) in zip(self.versions, plan.watched):
             if version_of(tape[i]) != version:
                 raise PebbleError(
-                    f"{name!r} was modified in place between the forward and the backward of a "
+                    f"{name} was modified in place between the forward and the backward of a "
                     "planned step, which needs its old contents. Modify a copy, or call backward "
                     "first."
                 )
         self.tape = None
         self.held.clear()
-        given = [layout.fit(t) for layout, t in zip(plan.tangents, tangents)]
-        tape += given
-        with plan.plain_dispatch():
-            return plan.backward(tape, takers)
+        with plan.plain_dispatch(self.threads):
+            return plan.backward(tape, tangents, takers)
 
 
 class _Function(torch.autograd.Function):
@@ -206,4 +227,5 @@ class _Function(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *tangents: torch.Tensor | None) -> tuple[Any, ...]:
-        return (None, *ctx.step.run_backward(tangents, takers_of(ctx)))
+        takers = takers_of(ctx, behind_views=ctx.step.behind_views)
+        return (None, *ctx.step.run_backward(tangents, takers))

@@ -2,13 +2,15 @@
 
 Either way a submodule is looked up on the planned module while no forward of it runs. Whether it
 is then called cannot be seen there, so it and what is inside it get a hook until then, or until
-the next call of the planned module.
+the next call of the planned module. A part that was called once may follow a plan of its own from
+its next call on.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -20,42 +22,70 @@ _IDLE_LOOKUPS = 8
 """So often a submodule is watched in vain; then it is looked up for its attributes."""
 
 
+class PartsPlanned(Protocol):
+    """Has parts of a planned module follow plans of their own."""
+
+    def follow(
+        self, owner: nn.Module, part: nn.Module, arrived: Callable[[], None]
+    ) -> Callable[[], None] | None:
+        """Have a part do so, until what is returned is called; None if it cannot.
+
+        `arrived` is told of each of its calls.
+        """
+
+
 class SideEntrances:
     """The modules inside one planned module that are watched for calls.
 
     Parameters
     ----------
     told : callable
-        Takes the class of the planned module and the name under which a part of it was called.
+        Takes the class of the planned module, the name under which a part of it was called, and
+        whether its next calls can follow a plan.
     """
 
-    def __init__(self, told: Callable[[str, str], None]) -> None:
+    def __init__(self, told: Callable[[str, str, bool], None]) -> None:
         self.told = told
         self.handles: list[RemovableHandle] = []
         self.watched: set[str] = set()
         self.idle: dict[str, int] = {}
+        self.called: set[str] = set()
+        self.undo: list[Callable[[], None]] = []
 
-    def watch(self, planned: nn.Module, name: str, found: nn.Module) -> None:
+    def watch(
+        self, planned: nn.Module, name: str, found: nn.Module, parts: PartsPlanned | None
+    ) -> None:
         """Wait for a call of a submodule that was just looked up."""
         if name in self.watched or self.idle.get(name, 0) >= _IDLE_LOOKUPS:
             return
         self.watched.add(name)
         owner = type(planned).__name__
-        for path, module in found.named_modules(prefix=name):
-            hook = Watch(self, owner, name, path)
+        for path, module in list(found.named_modules(prefix=name)):
+            if path in self.called and parts is not None:
+                restore = parts.follow(planned, module, functools.partial(self._arrived, name))
+                if restore is not None:
+                    self.undo.append(restore)
+                    continue
+            hook = Watch(self, owner, name, path, parts is not None)
             self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Watch no longer, and have every part be what it was."""
         for name in self.watched:
             self.idle[name] = self.idle.get(name, 0) + 1
         self._remove()
+        while self.undo:
+            self.undo.pop()()
 
     def entered(self, hook: Watch) -> None:
         """A training call arrived at a watched module."""
-        self.idle.pop(hook.name, None)
+        self._arrived(hook.name)
+        self.called.add(hook.path)
+        self.told(hook.owner, hook.path, hook.plannable)
+
+    def _arrived(self, name: str) -> None:
+        self.idle.pop(name, None)
         self._remove()
-        self.told(hook.owner, hook.path)
 
     def _remove(self) -> None:
         for handle in self.handles:
@@ -68,12 +98,18 @@ class Watch:
     """A forward pre-hook that reports a training call. Copies of it, and pickled ones, are idle."""
 
     def __init__(
-        self, entrances: SideEntrances | None, owner: str = "", name: str = "", path: str = ""
+        self,
+        entrances: SideEntrances | None,
+        owner: str = "",
+        name: str = "",
+        path: str = "",
+        plannable: bool = False,
     ) -> None:
         self.entrances = entrances
         self.owner = owner
         self.name = name
         self.path = path
+        self.plannable = plannable
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Watch, (None,)
@@ -82,11 +118,13 @@ class Watch:
         """Report it, unless a compiler reads along."""
         if self.entrances is None or torch.compiler.is_compiling():
             return
-        if module.training and torch.is_grad_enabled() and _learns(module, args, kwargs):
+        if trains(module, args, kwargs):
             self.entrances.entered(self)
 
 
-def _learns(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a backward would come through this call."""
+def trains(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether this is a training call through which a backward would come."""
+    if not module.training or not torch.is_grad_enabled():
+        return False
     given = (t for t in tree_leaves((args, dict(kwargs))) if isinstance(t, torch.Tensor))
     return any(t.requires_grad for t in given) or any(p.requires_grad for p in module.parameters())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from torch import fx
@@ -12,6 +12,7 @@ from pebble.referee import simulate
 from pebble.runtime.half_writer import HalfWriter
 from pebble.schedule import Schedule
 from pebble.tracing.captured import Captured
+from pebble.tracing.sparse_gradients import SparseGradient
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Halves:
         forward outputs, then what the backward half needs.
     backward : fx.GraphModule
         Takes what the forward half saved, then the tangents; returns one gradient (or None) per
-        entry of `Captured.gradients`, in slot order.
+        entry of `Captured.gradients`, in slot order; a sparse one where `Captured.sparse` has it.
     n_outputs : int
         How many of the forward's results are forward outputs.
     saved : tuple of fx.Node
@@ -88,7 +89,7 @@ def split(
     cut = order.index(graph.boundary)
     outer = HalfWriter(captured, None)
     for slot in captured.slots:
-        if slot.node.op == "placeholder":
+        if slot.fed:
             outer.place(slot.node)
     for op in order[:cut]:
         outer.execute(op)
@@ -99,14 +100,17 @@ def split(
         inner.place(tangent.node)
     slots = [s.node for s in captured.slots if s.node in captured.gradients]
     wanted = [captured.gradients[node] for node in slots]
+    sparse = [captured.sparse.get(node) for node in slots]
     finished: dict[int, fx.Node] = {}
-    made_by = _gradients_of(captured, wanted) if hand_overs else {}
+    left = _made_of(captured, wanted, sparse, set(order[:cut])) if hand_overs else {}
     for op in order[cut + 1 :]:
         inner.execute(op)
-        for i in made_by.pop(op, ()):
-            finished[i] = inner.hand_over(wanted[i], i)
+        for i in [i for i, ops in left.items() if op in ops]:
+            left[i].discard(op)
+            if not left[i]:
+                finished[i] = inner.hand_over(inner.gradient(wanted[i], sparse[i]), i)
     gradients = [
-        None if node is None else finished.get(i) or inner.read(node)
+        None if node is None else finished.get(i) or inner.gradient(node, sparse[i])
         for i, node in enumerate(wanted)
     ]
 
@@ -116,11 +120,23 @@ def split(
     return Halves(forward, backward, len(outputs), saved, tuple(inner.copied))
 
 
-def _gradients_of(captured: Captured, wanted: Sequence[fx.Node | None]) -> dict[int, list[int]]:
-    """Op -> positions of the gradients that it finishes."""
+def _made_of(
+    captured: Captured,
+    wanted: Sequence[fx.Node | None],
+    sparse: Sequence[SparseGradient | None],
+    before: Collection[int],
+) -> dict[int, set[int]]:
+    """Position of a gradient -> the ops of the backward half that have to run for it.
+
+    A gradient that no op of it makes is left out.
+    """
     producer = captured.graph.arrays.producer
-    found: dict[int, list[int]] = {}
-    for i, node in enumerate(wanted):
-        if node is not None:
-            found.setdefault(int(producer[captured.value_of[node]]), []).append(i)
+    boundary = captured.graph.boundary
+    found: dict[int, set[int]] = {}
+    for i, (node, rest) in enumerate(zip(wanted, sparse)):
+        nodes = [n for n in (node, None if rest is None else rest.indices) if n is not None]
+        ops = {int(producer[captured.value_of[n]]) for n in nodes}
+        ops = {op for op in ops if op >= 0 and op != boundary and op not in before}
+        if ops:
+            found[i] = ops
     return found

@@ -7,6 +7,7 @@ from torch import nn
 from pebble.errors import InvalidArgument
 from pebble.runtime.follower import follower_of
 from pebble.runtime.plan_status import PlanStatus
+from pebble.runtime.planned_method import PlannedMethod
 from pebble.runtime.planned_module import PlannedModule
 
 
@@ -16,7 +17,8 @@ def status(module: nn.Module) -> PlanStatus:
     Parameters
     ----------
     module : nn.Module
-        What `Plan.apply` returned, or a module with one such part (a wrapper, a LightningModule).
+        What `Plan.apply` or `pebble.budgeted` returned, a module with one such part (a wrapper), or
+        a LightningModule whose training step is planned.
 
     Raises
     ------
@@ -34,7 +36,7 @@ def status(module: nn.Module) -> PlanStatus:
     True
     """
     planned = _planned_part(module)
-    return follower_of(planned).effect.status(type(planned).__name__)
+    return follower_of(planned).status(type(planned).__name__)
 
 
 def _planned_part(module: nn.Module) -> nn.Module:
@@ -45,6 +47,9 @@ def _planned_part(module: nn.Module) -> nn.Module:
         )
     if isinstance(module, PlannedModule):
         return module
+    methods = [m.planned for m in vars(module).values() if isinstance(m, PlannedMethod)]
+    if len(methods) == 1:
+        return methods[0]
     found = {name: m for name, m in module.named_modules() if isinstance(m, PlannedModule)}
     if len(found) == 1:
         return next(iter(found.values()))

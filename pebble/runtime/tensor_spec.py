@@ -37,19 +37,20 @@ class TensorSpec:
     dtype: torch.dtype
     device: torch.device
     requires_grad: bool
+    label: str = ""
 
     @classmethod
     def of(cls, slot: Slot, requires_grad: bool) -> TensorSpec:
         """What a slot of the captured graph was given."""
-        meta = slot.node.meta["val"]
-        return cls(
-            slot.name,
-            tuple(meta.shape),
-            tuple(meta.stride()),
-            meta.dtype,
-            meta.device,
-            requires_grad,
-        )
+        return cls.like(slot.node.meta["val"], slot.name, requires_grad)
+
+    @classmethod
+    def like(
+        cls, tensor: torch.Tensor, name: str, requires_grad: bool, label: str = ""
+    ) -> TensorSpec:
+        """What a tensor looks like; a label is what sentences call it in place of its name."""
+        shape, stride = tuple(tensor.shape), tuple(tensor.stride())
+        return cls(name, shape, stride, tensor.dtype, tensor.device, requires_grad, label)
 
     def check(self, tensor: Any) -> None:
         """Raise `PlanMismatch` with the first difference."""
@@ -69,7 +70,9 @@ class TensorSpec:
             self._differs(f"with strides {self.stride}", f"{tensor.stride()}")
 
     def _differs(self, planned: str, found: str) -> None:
-        raise mismatch(f"{self.name!r} was planned {planned}", f"; it is {found} now.")
+        raise mismatch(
+            f"{self.label or repr(self.name)} was planned {planned}", f"; it is {found} now."
+        )
 
 
 def same_layout(shape: tuple[int, ...], a: tuple[int, ...], b: tuple[int, ...]) -> bool:

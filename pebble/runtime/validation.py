@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,22 +12,27 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pebble.errors import InvalidArgument
-from pebble.measure.memory import step_memory
+from pebble.measure.memory import step_memory, trainable
+from pebble.measure.sparse_optimizers import SPARSE_ADAM, sparse_adam
 from pebble.problem import Problem
+from pebble.progress import open_line
 from pebble.referee import simulate
-from pebble.runtime.bench import Bench
-from pebble.runtime.step_modules import StepModules, compare
+from pebble.runtime.agreement import Agreement, tolerance
+from pebble.runtime.bench import Bench, median_seconds
+from pebble.runtime.eager_comparison import compare_with_eager
+from pebble.runtime.random_states import random_states_kept
+from pebble.runtime.step_twin import StepTwin
 from pebble.runtime.validation_report import Validation
 from pebble.schedule import Schedule
 from pebble.tracing.captured import Captured
 from pebble.tracing.inputs import Inputs
-from pebble.tracing.training_mode import in_modes
 
-RUNNABLE_OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
+RUNNABLE_OPTIMIZERS: dict[str, Callable[[list[torch.Tensor]], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=1e-3),
     "momentum": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9),
     "adam": lambda p: torch.optim.Adam(p),
     "adamw": lambda p: torch.optim.AdamW(p),
+    SPARSE_ADAM: sparse_adam,
     "adafactor": lambda p: torch.optim.Adafactor(p),
 }
 
@@ -67,7 +73,10 @@ def validate(
     inputs: Inputs,
     options: ValidationOptions = _DEFAULTS,
 ) -> Validation:
-    """Run one training step eagerly, captured with everything kept, and planned; compare.
+    """Run one training step eagerly, captured with everything kept, and planned.
+
+    Eager is the judge of what the planned step leaves behind: the same inputs, the same random
+    state, forward under the autocast of the capture and backward outside of it.
 
     Parameters
     ----------
@@ -88,12 +97,15 @@ def validate(
         If the capture was made on fake tensors, or the optimizer is none of torch's.
     """
     _check(captured, options.optimizer)
-    bench = Bench(model, captured, inputs, options.seed)
-    with in_modes(model, captured.state.training), bench.restored():
-        steps = StepModules.of(model, captured, schedule)
-        agreement = compare(bench, steps)
-        seconds = bench.times((model, steps.kept, steps.planned), options.repeats)
-        measured = _weigh(bench, steps, options.optimizer)
+    open_line().part("eager and planned steps")
+    twin, seed = StepTwin.of(model, captured, inputs), options.seed
+    with twin.restored(), random_states_kept(twin.device):
+        eager, planned = Bench(twin, seed=seed), Bench(twin.fresh(), schedule, seed=seed)
+        whole = captured.whole or captured
+        kept = Bench(twin.fresh(), Schedule.keep_all(whole.graph), whole=True, seed=seed)
+        agreement = compare_with_eager(planned, eager)
+        seconds = median_seconds((eager, kept, planned), options.repeats)
+        measured = _weigh(eager, kept, planned, options.optimizer)
     trace = simulate(problem, schedule)
     kept_cost = simulate(problem, Schedule.keep_all(problem.graph)).cost
     predicted = options.predicted_peak_bytes
@@ -101,7 +113,7 @@ def validate(
         memory = step_memory(captured, optimizer=options.optimizer, model=model)
         predicted = memory.resident.whole_step_peak(trace.peak)
     return Validation(
-        **vars(agreement),
+        **_equalities(agreement, captured),
         **vars(measured),
         predicted_peak_bytes=predicted,
         budget_bytes=options.budget_bytes,
@@ -113,6 +125,26 @@ def validate(
         device=captured.device,
         threads=torch.get_num_threads(),
     )
+
+
+def _equalities(agreement: Agreement, captured: Captured) -> dict[str, Any]:
+    """The part of a Validation that says what is equal."""
+    names = [difference.name for difference in agreement.differences]
+    of_loss = ("output", "derivative", "loss")
+    gradients = agreement.largest_of("gradient")
+    return {
+        "agreement": agreement,
+        "loss_equal": not any(name.startswith(of_loss) for name in names),
+        "gradients_equal": not any(name.startswith("gradient") for name in names),
+        "buffers_equal": all(name.startswith((*of_loss, "gradient")) for name in names),
+        "eager_difference": gradients,
+        "chunks_difference": agreement.largest if captured.chunks else None,
+        "tolerance": max(
+            tolerance([slot.node.meta["val"] for slot in trainable(captured)]),
+            *(d.allowed for d in agreement.differences),
+            0.0,
+        ),
+    }
 
 
 def _check(captured: Captured, optimizer: str | None) -> None:
@@ -138,18 +170,18 @@ class _MeasuredBytes:
     measured_curve: NDArray[np.int64]
 
 
-def _weigh(bench: Bench, steps: StepModules, optimizer: str | None) -> _MeasuredBytes:
-    resident, stepped = bench.resident(), 0
+def _weigh(eager: Bench, kept: Bench, planned: Bench, optimizer: str | None) -> _MeasuredBytes:
+    resident, stepped = planned.resident(), 0
     if optimizer is not None:
-        state, stepped = bench.optimizer_step(RUNNABLE_OPTIMIZERS[optimizer], steps.planned)
+        state, stepped = planned.optimizer_step(RUNNABLE_OPTIMIZERS[optimizer])
         resident += state
     largest_step = resident + stepped
-    resident += bench.accumulated()
-    run = bench.trace(steps.planned)
+    resident += planned.accumulated()
+    run = planned.trace()
     return _MeasuredBytes(
         resident_bytes=resident,
         measured_peak_bytes=max(resident + run.peak, largest_step),
-        eager_peak_bytes=max(resident + bench.peak(bench.model), largest_step),
-        unplanned_peak_bytes=max(resident + bench.peak(steps.kept), largest_step),
+        eager_peak_bytes=max(resident + eager.peak(), largest_step),
+        unplanned_peak_bytes=max(resident + kept.peak(), largest_step),
         measured_curve=resident + run.live,
     )

@@ -7,21 +7,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pebble.formatting import gigabytes, table
+from pebble.formatting import Printed, gigabytes, table
+from pebble.runtime.agreement import Agreement
 
 
-@dataclass(frozen=True)
-class Validation:
+@dataclass(frozen=True, repr=False)
+class Validation(Printed):
     """What a planned step did when it was run. Bytes are those of the whole step.
 
     Attributes
     ----------
     loss_equal, gradients_equal, buffers_equal : bool
-        Bit for bit those of the captured step with everything kept, under torch's deterministic
-        algorithms and the same seed.
-    eager_difference : float or None
-        Largest difference of a gradient from eager mode's, relative to the largest entry of that
-        gradient; None if the step draws random numbers, which eager mode draws in another way.
+        Bit for bit those of eager, under torch's deterministic algorithms and the same seed. The
+        loss stands for all outputs, the buffers for all that is written and the random state.
+    eager_difference : float
+        Largest difference of a gradient from eager's, relative to the largest entry of that
+        gradient.
     resident_bytes : int
         Summed from the real storages, each once: parameters, buffers, inputs, optimizer state,
         and the gradients so far where several micro-batches are added up.
@@ -36,21 +37,23 @@ class Validation:
     device : str
     threads : int
     chunks_difference : float or None
-        Where the head and the loss run in chunks: the largest difference of the loss and of a
-        gradient from the un-planned captured step with its loss in one piece, each relative to
-        the largest entry. The three equalities above are then with the chunked step with
-        everything kept; times and peaks without a plan are those of the loss in one piece.
+        Where the head and the loss run in chunks: the largest difference from eager of all,
+        relative to the largest entry. Times and peaks without a plan are those of the loss in one
+        piece.
     tolerance : float
-        What that difference may be: rounding of the coarsest dtype among the gradients.
+        What a difference may be: rounding of the coarsest dtype among the gradients, or more where
+        eager itself changes by more when its weights are rounded once more.
     measured_curve : int array
         Live bytes of the planned step's forward and backward after each allocation and release,
         resident ones included. Empty on CUDA.
+    agreement : Agreement
+        Everything that differs from eager, and by how much.
     """
 
     loss_equal: bool
     gradients_equal: bool
     buffers_equal: bool
-    eager_difference: float | None
+    eager_difference: float
     resident_bytes: int
     predicted_peak_bytes: int
     measured_peak_bytes: int
@@ -67,10 +70,11 @@ class Validation:
     measured_curve: NDArray[np.int64] = field(repr=False, compare=False)
     chunks_difference: float | None = None
     tolerance: float = 0.0
+    agreement: Agreement = field(default_factory=Agreement)
 
     @property
     def ok_bitwise(self) -> bool:
-        """Loss, gradients and buffers are those of the captured step with everything kept."""
+        """Loss, gradients and buffers are eager's bit for bit."""
         return self.loss_equal and self.gradients_equal and self.buffers_equal
 
     @property
@@ -85,14 +89,19 @@ class Validation:
 
     @property
     def within_tolerance(self) -> bool:
-        """A loss in chunks gives the gradients of one in one piece, up to rounding."""
+        """A loss in chunks gives what one in one piece gives, up to rounding."""
         return self.chunks_difference is None or self.chunks_difference <= self.tolerance
 
     @property
+    def equal(self) -> bool:
+        """Nothing differs from eager by more than sums in another order make of it."""
+        return self.agreement.wrong is None and self.within_tolerance
+
+    @property
     def ok(self) -> bool:
-        """Equal as promised, never above the prediction, and within the budget."""
+        """Equal to eager, never above the prediction, and within the budget."""
         below = self.measured_peak_bytes <= self.predicted_peak_bytes
-        return self.ok_bitwise and self.within_tolerance and below and self.within_budget
+        return self.equal and below and self.within_budget
 
     def __str__(self) -> str:
         header = ["", "eager", "captured, all kept", "planned", "predicted", "budget"]
@@ -116,22 +125,21 @@ class Validation:
 
     def _facts(self) -> list[str]:
         yes = {True: "yes", False: "NO"}
-        eager = (
-            "not comparable (random draws)"
-            if self.eager_difference is None
-            else f"{self.eager_difference:.1e}"
-        )
         facts = [
-            f"bitwise equal to the captured step: loss {yes[self.loss_equal]}, gradients "
+            f"bitwise equal to eager: loss {yes[self.loss_equal]}, gradients "
             f"{yes[self.gradients_equal]}, buffers {yes[self.buffers_equal]}; largest relative "
-            f"difference from eager: {eager}",
+            f"difference of a gradient: {self.eager_difference:.1e}",
             f"peak to the byte: {yes[self.exact]} ({self.measured_peak_bytes:,} measured, "
             f"{self.predicted_peak_bytes:,} predicted; {gigabytes(self.resident_bytes)} of it "
             f"resident); {self.device}, {self.threads} threads",
         ]
         if self.chunks_difference is not None:
             facts.append(
-                f"loss in chunks: largest relative difference from the loss in one piece "
+                f"loss in chunks: largest relative difference from eager's in one piece "
                 f"{self.chunks_difference:.1e}, allowed {self.tolerance:.0e} (rounding)"
             )
+        differs = self.agreement.wrong or next(iter(self.agreement.differences), None)
+        if differs is not None:
+            verdict = "WRONG" if differs.beyond_rounding else "rounding"
+            facts.append(f"{verdict}: {differs}")
         return facts

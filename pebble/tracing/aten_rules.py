@@ -10,7 +10,7 @@ from torch import fx
 
 from pebble.tracing.torch_private.operators import OpOverload, arguments_of, is_mutable, op_name
 
-_TRUSTED = ("aten", "prims", "quantized_decomposed", "torchvision")
+_TRUSTED = ("aten", "prims", "quantized_decomposed", "torchvision", "pebble")
 
 # A normalisation in training mode is given the running statistics, but its results other than
 # the updated statistics do not depend on them, nor do its gradients:

@@ -10,8 +10,12 @@ import torch
 from torch import fx
 
 from pebble.graph import Graph
+from pebble.options import Differentiate
 from pebble.tracing.output_templates import put_together
+from pebble.tracing.python_reads import PythonReads
+from pebble.tracing.python_writes import PythonWrites
 from pebble.tracing.signature import Output, Slot
+from pebble.tracing.sparse_gradients import SparseGradient
 
 Loss = Callable[[Any], torch.Tensor]
 
@@ -74,10 +78,22 @@ class Captured:
         The capture before that split.
     loss_only : bool
         Whether the step hands over nothing of the model's output but the loss.
+    differentiate : "loss", "all", sequence of str or None
+        The outputs that were asked to be differentiated.
     accumulates : bool
         Whether gradients are added to those that are there (see `pebble.tracing.accumulation`).
     input_bytes : int or None
         Of the inputs, each storage once: token ids are often their own labels. None: unknown.
+    reads : PythonReads
+        The Python state that the graph depends on.
+    writes : PythonWrites
+        The attributes that the forward sets; their tensors come with the output.
+    sparse : mapping
+        Node of every slot whose gradient is sparse -> what makes it of the rows in `gradients`.
+    card : str or None
+        The card that the step was traced for without being on it.
+    kernels : mapping of str to int
+        How many attentions of the forward each kernel computes.
     """
 
     joint: fx.GraphModule = field(repr=False)
@@ -98,8 +114,14 @@ class Captured:
     chunks: int = 0
     whole: Captured | None = field(default=None, repr=False)
     loss_only: bool = False
+    differentiate: Differentiate = None
     accumulates: bool = False
     input_bytes: int | None = None
+    reads: PythonReads = field(default_factory=PythonReads, repr=False)
+    writes: PythonWrites = field(default_factory=PythonWrites, repr=False)
+    sparse: Mapping[fx.Node, SparseGradient] = field(default_factory=dict, repr=False)
+    card: str | None = None
+    kernels: Mapping[str, int] = field(default_factory=dict)
 
     def rebuild(self, tensors: Sequence[Any]) -> Any:
         """The object that the model returns, from its tensors.
@@ -109,4 +131,5 @@ class Captured:
         tensors : sequence
             One per differentiable and plain output, in the order of `outputs`.
         """
-        return put_together(self.template, tensors)
+        made = put_together(self.template, tensors)
+        return made.output if self.writes.writes else made

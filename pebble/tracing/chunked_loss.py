@@ -32,6 +32,7 @@ from pebble.tracing.signature import (
     results_of,
     stands_outside,
 )
+from pebble.tracing.sparse_gradients import indices_of
 
 _SHARE, _GOOD_ROWS = 8, 256
 
@@ -102,12 +103,16 @@ def _captured(
         moved(node): None if gradient is None else moved(gradient)
         for node, gradient in whole.gradients.items()
     }
+    sparse = {
+        moved(node): replace(gradient, indices=moved(gradient.indices))
+        for node, gradient in whole.sparse.items()
+    }
     held = [output for output in whole.outputs if output.kind in HELD]
     dropped = [i for i, output in enumerate(held) if output not in kept]
     outputs = [replace(output, node=moved(output.node)) for output in kept]
     built = build_graph(
         joint,
-        StepSignature.of(slots, tangents, outputs, gradients),
+        StepSignature.of(slots, tangents, outputs, gradients, indices_of(sparse)),
         name=whole.graph.name,
         loss_outside=stands_outside(whole.loss, tangents),
     )
@@ -118,6 +123,7 @@ def _captured(
         slots=tuple(slots),
         outputs=tuple(outputs),
         gradients=gradients,
+        sparse=sparse,
         tangents=tuple(tangents),
         template=without(whole.template, dropped),
         chunks=chunks,

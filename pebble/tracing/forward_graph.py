@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from pebble.errors import CaptureError
-from pebble.tracing.signature import SlotKind, results_of
+from pebble.tracing.signature import OutputKind, SlotKind, results_of
 from pebble.tracing.torch_private.dynamo import ForwardTrace
 from pebble.tracing.traced_inputs import TracedInputs
 from pebble.tracing.traced_output import TracedOutput
@@ -27,12 +27,15 @@ class ForwardGraph:
     kinds : tuple of SlotKind
     names : tuple of tuple of str
         Every name of each tensor; none for a constant.
+    places : tuple of int or None
+        Where a constant is found in what the forward has read.
     """
 
     graph_module: fx.GraphModule
     tensors: tuple[torch.Tensor, ...]
     kinds: tuple[SlotKind, ...]
     names: tuple[tuple[str, ...], ...]
+    places: tuple[int | None, ...]
 
     @classmethod
     def of(
@@ -64,7 +67,7 @@ class ForwardGraph:
         made = []
         for i, source in enumerate(output.sources):
             node = copied[results[source]] if isinstance(source, int) else place(source)
-            if i not in output.roots:
+            if output.kinds[i] is not OutputKind.DIFFERENTIABLE:
                 node = graph.call_method("detach", (node,))
             # The copy keeps autograd's rules for outputs that alias one another, or an input, out
             # of the joint graph; the clean-up of the joint graph removes it.
@@ -72,7 +75,9 @@ class ForwardGraph:
         graph.output(tuple(made))
         ordered, kinds, names = _sort_slots(graph, places, tensors, model, inputs)
         module = fx.GraphModule(traced.graph_module, graph)
-        return cls(module, tuple(ordered), tuple(kinds), tuple(names))
+        found = {id(t): place for t, place in zip(traced.tensors, traced.places)}
+        at = tuple(found.get(id(tensor)) for tensor in ordered)
+        return cls(module, tuple(ordered), tuple(kinds), tuple(names), at)
 
 
 def _sort_slots(

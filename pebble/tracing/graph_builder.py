@@ -13,7 +13,8 @@ from torch import fx
 from pebble.errors import CaptureError
 from pebble.graph import Graph, Op, Phase, Value
 from pebble.tracing.aten_rules import has_effect, idle_inputs, may_repeat
-from pebble.tracing.op_texts import describe, module_path, op_kind
+from pebble.tracing.op_labels import module_path, source_line
+from pebble.tracing.op_texts import Inlined, describe, op_kind
 from pebble.tracing.signature import StepSignature
 from pebble.tracing.torch_private.storages import storage_id
 
@@ -32,18 +33,25 @@ class BuiltGraph:
 
 
 def build_graph(
-    joint: fx.GraphModule, signature: StepSignature, *, name: str, loss_outside: bool = False
+    joint: fx.GraphModule,
+    signature: StepSignature,
+    *,
+    name: str,
+    loss_outside: bool = False,
+    inlined: frozenset[fx.Node] = frozenset(),
 ) -> BuiltGraph:
     """The pebble Graph of a joint graph, in the joint graph's own order.
 
     With `loss_outside` the caller computes the loss: it and its root gradient are a value more.
+    Nodes that are `inlined` are no ops and no values: whoever reads one computes it (see
+    `pebble.tracing.fused_groups`).
 
     Raises
     ------
     CaptureError
         If a size is symbolic.
     """
-    builder = _Builder(signature)
+    builder = _Builder(signature, inlined)
     for node in signature.inputs:
         builder.external(node)
     before, after = _halves(joint.graph, signature)
@@ -91,12 +99,14 @@ class _Builder:
     """Grows the ops and values node by node."""
 
     signature: StepSignature
+    chosen: frozenset[fx.Node]
     ops: list[Op] = field(default_factory=list)
     op_nodes: list[tuple[fx.Node, ...]] = field(default_factory=list)
     values: list[Value] = field(default_factory=list)
     source: list[fx.Node] = field(default_factory=list)
     value_of: dict[fx.Node, int] = field(default_factory=dict)
     views: set[fx.Node] = field(default_factory=set)
+    inlined: dict[fx.Node, Inlined] = field(default_factory=dict)
     by_storage: dict[int, int] = field(default_factory=dict)
     grouped: set[fx.Node] = field(default_factory=set)
     stale: set[fx.Node] = field(default_factory=set)  # overwritten inputs and views of them
@@ -144,7 +154,9 @@ class _Builder:
         if node in self.grouped:
             return
         made = node.meta.get("val")
-        if isinstance(made, torch.Tensor):
+        if node in self.chosen:
+            self._inline(node)
+        elif isinstance(made, torch.Tensor):
             value, fresh = self._value(node, made)
             if fresh:
                 self._op((node,), [value], phase)
@@ -184,6 +196,20 @@ class _Builder:
             for view in (node, *items):
                 self._view(view)
 
+    def _inline(self, node: fx.Node) -> None:
+        reads = self._reads(node)
+        self.inlined[node] = Inlined.of(node, reads, self.value_of, self.views, self.inlined)
+        if not self.stale.isdisjoint(node.all_input_nodes):
+            self.stale.add(node)
+
+    def _reads(self, node: fx.Node) -> tuple[int, ...]:
+        """The values that a node reads, through what is computed on the way."""
+        found: dict[int, None] = {}
+        for arg in node.all_input_nodes:
+            made = self.inlined.get(arg)
+            found |= dict.fromkeys(made.leaves if made is not None else (self.value_of[arg],))
+        return tuple(found)
+
     def _view(self, node: fx.Node) -> None:
         self.views.add(node)
         if not self.stale.isdisjoint(node.all_input_nodes):
@@ -212,7 +238,7 @@ class _Builder:
 
     def _op(self, nodes: tuple[fx.Node, ...], made: Iterable[int], phase: Phase) -> None:
         node, made = nodes[0], tuple(made)
-        reads = tuple(dict.fromkeys(self.value_of[a] for a in node.all_input_nodes))
+        reads = self._reads(node)
         outdated = any(a in self.stale for a in node.all_input_nodes if a not in idle_inputs(node))
         before, after = self._take_turn(node) if has_effect(node) else ((), ())
         self.ops.append(
@@ -223,8 +249,9 @@ class _Builder:
                 tuple(made) + after,
                 phase=phase,
                 recomputable=not outdated and may_repeat(node),
-                kind=op_kind(node, reads, self.value_of, self.views),
+                kind=op_kind(node, reads, self.value_of, self.views, self.inlined),
                 module=module_path(node),
+                source=source_line(node),
             )
         )
         self.op_nodes.append(nodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +46,7 @@ def make_inputs(
     InputsRequired
         If there are none and they cannot be inferred.
     InvalidArgument
-        If the tensors are on more than one device.
+        If the tensors are on more than one device, or are not what the forward takes.
     """
     if inputs is None:
         inputs = _own_example(model)
@@ -53,6 +54,7 @@ def make_inputs(
         inputs = infer_inputs(model, batch_size, seq_len)
     found = inputs if isinstance(inputs, Inputs) else Inputs(*_arguments(inputs))
     _check_devices(model, found)
+    _check_arguments(model, found)
     return found
 
 
@@ -75,6 +77,26 @@ def _arguments(inputs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         f"The inputs are a {type(inputs).__name__}; pass a tensor, a tuple of positional "
         "arguments, or a mapping of keyword arguments."
     )
+
+
+def _check_arguments(model: Any, inputs: Inputs) -> None:
+    """Refuse inputs that the forward does not take, before torch says so in its own words."""
+    forward = getattr(model, "forward", None)
+    if not isinstance(model, nn.Module) or forward is None:
+        return
+    try:
+        signature = inspect.signature(forward)
+        signature.bind(*inputs.args, **inputs.kwargs)
+    except ValueError:  # a forward that is no Python function
+        return
+    except TypeError as error:
+        hint = ""
+        if "too many positional" in str(error):
+            hint = " The labels of a batch belong into loss=, a function of the model's output."
+        raise InvalidArgument(
+            f"The inputs do not fit {type(model).__name__}.forward{signature}: {error}. Pass a "
+            f"tuple of its positional arguments, or a mapping of its keyword arguments.{hint}"
+        ) from None
 
 
 def _check_devices(model: Any, inputs: Inputs) -> None:

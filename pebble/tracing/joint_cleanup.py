@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import fx
@@ -11,6 +13,7 @@ from pebble.errors import CaptureError
 from pebble.tracing.call_writer import CallWriter
 from pebble.tracing.forward_graph import ForwardGraph
 from pebble.tracing.signature import Output, OutputKind, Slot, SlotKind, results_of
+from pebble.tracing.sparse_gradients import SparseGradient
 from pebble.tracing.torch_private.joint_export import EndKind, JointTrace
 from pebble.tracing.torch_private.storages import storage_id
 from pebble.tracing.traced_output import TracedOutput
@@ -26,18 +29,28 @@ class JointCleanup:
     joint : JointTrace
         Its graph is changed in place.
     output : TracedOutput
+    rows : mapping of int to SparseGradient
+        The outputs of the graph that are rows of a sparse gradient.
     """
 
-    def __init__(self, forward: ForwardGraph, joint: JointTrace, output: TracedOutput) -> None:
+    def __init__(
+        self,
+        forward: ForwardGraph,
+        joint: JointTrace,
+        output: TracedOutput,
+        rows: Mapping[int, SparseGradient],
+    ) -> None:
         self.forward = forward
         self.output = output
         self.module = joint.graph_module
         self.graph = joint.graph_module.graph
         self.joint = joint
+        self.rows = rows
         self.slots: list[Slot] = []
         self.tangents: list[Slot] = []
         self.outputs: list[Output] = []
         self.gradients: dict[fx.Node, fx.Node | None] = {}
+        self.sparse: dict[fx.Node, SparseGradient] = {}
         self.nodes: dict[int, fx.Node] = {}
 
     def tidy(self) -> None:
@@ -61,9 +74,10 @@ class JointCleanup:
         for node, end in zip(placeholders, self.joint.inputs):
             if end is None:
                 raise CaptureError(
-                    f"The traced step takes {node.meta.get('desc')}, which pebble does not know: "
-                    "tensor subclasses, parameters that the forward writes to, and inputs that are "
-                    "views of one another and written to cannot be planned."
+                    "The forward writes to a tensor that gets a gradient (a parameter, under "
+                    "torch.no_grad), takes a tensor subclass, or writes to one of two inputs that "
+                    "are views of one another. Write to parameters outside of the forward, and to "
+                    "copies of inputs."
                 )
             what, i = end
             if what is EndKind.TANGENT:
@@ -89,8 +103,6 @@ class JointCleanup:
 
     def _read_outputs(self) -> None:
         results = results_of(self.graph)
-        differentiated = {slot.name for slot in self.tangents}
-        user: dict[int, Output] = {}
         for node, end in zip(results, self.joint.outputs):
             if end is None:
                 raise CaptureError(
@@ -99,12 +111,7 @@ class JointCleanup:
                 )
             what, i = end
             if what is EndKind.RESULT:
-                name = self.output.names[i]
-                root = name in differentiated
-                user[i] = Output(
-                    OutputKind.DIFFERENTIABLE if root else OutputKind.PLAIN, name, node
-                )
-                self.outputs.append(user[i])
+                self.outputs.append(Output(self.output.kinds[i], self.output.names[i], node))
             elif what is EndKind.UPDATE:
                 self.outputs.append(self._update(i, node))
             elif what is EndKind.GRADIENT and self.nodes[i] in self.gradients:
@@ -147,17 +154,25 @@ class JointCleanup:
             slot, value = self.nodes[end[1]], gradient.meta["val"]
             key = storage_id(value)
             alone = shared[key] == 1 or _covers_storage(value)
-            if not (key not in taken and alone and _fits(value, slot.meta["val"])):
+            rows = self.rows.get(k)
+            like = slot.meta["val"] if rows is None else None
+            if not (key not in taken and alone and _fits(value, like)):
                 after = gradient if gradient.op == "call_function" else output.prev
-                results[k] = self._clone(gradient, after, slot.meta["val"])
+                results[k] = self._clone(gradient, after, like)
                 self.gradients[slot] = results[k]
+                if rows is not None:  # autograd copies both
+                    rows = replace(rows, indices=self._clone(rows.indices, output.prev, None))
+                    results.append(rows.indices)
             else:
                 taken.add(key)
+            if rows is not None:
+                self.sparse[slot] = rows
         output.args = (results,)
 
-    def _clone(self, node: fx.Node, after: fx.Node, like: torch.Tensor) -> fx.Node:
+    def _clone(self, node: fx.Node, after: fx.Node, like: torch.Tensor | None) -> fx.Node:
         layout = torch.contiguous_format
-        if like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last):
+        picture = like if like is not None and like.dim() == 4 else None
+        if picture is not None and picture.is_contiguous(memory_format=torch.channels_last):
             layout = torch.channels_last
         writer = CallWriter(self.graph, node.meta["val"].fake_mode)
         with self.graph.inserting_after(after):
@@ -165,11 +180,13 @@ class JointCleanup:
 
     def _constants(self) -> None:
         """Constants of the model become attributes of the joint graph, one slot each."""
+        places: dict[str, int | None] = {}
         for i, kind in enumerate(self.forward.kinds):
             if kind is not SlotKind.CONSTANT:
                 continue
             node = self.nodes[i]
             name = f"_constant_{i}"
+            places[name] = self.forward.places[i]
             setattr(self.module, name, self.forward.tensors[i])
             with self.graph.inserting_before(node):
                 held = self.graph.get_attr(name)
@@ -185,15 +202,21 @@ class JointCleanup:
                 node.replace_all_uses_with(kept)
                 self.graph.erase_node(node)
             elif isinstance(node.meta.get("val"), torch.Tensor):
-                self.slots.append(Slot(SlotKind.CONSTANT, str(node.target), node))
+                name = str(node.target)
+                self.slots.append(Slot(SlotKind.CONSTANT, name, node, place=places.get(name)))
 
 
 def _covers_storage(tensor: torch.Tensor) -> bool:
     return tensor.numel() * tensor.itemsize == tensor.untyped_storage().nbytes()
 
 
-def _fits(gradient: torch.Tensor, parameter: torch.Tensor) -> bool:
-    """Whether autograd takes the gradient as it is; else it makes a copy of another layout."""
+def _fits(gradient: torch.Tensor, parameter: torch.Tensor | None) -> bool:
+    """Whether autograd takes the gradient as it is; else it makes a copy of another layout.
+
+    None: rows of a sparse gradient.
+    """
+    if parameter is None:
+        return gradient.is_contiguous()
     return all(
         size < 2 or a == b
         for size, a, b in zip(parameter.shape, parameter.stride(), gradient.stride())

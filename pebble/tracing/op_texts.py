@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -39,6 +41,7 @@ def op_kind(
     reads: Sequence[int],
     value_of: Mapping[fx.Node, int],
     views: Collection[fx.Node],
+    inlined: Mapping[fx.Node, Inlined] = MappingProxyType({}),
 ) -> str:
     """The op and everything but tensors that decides what it computes: arguments, views.
 
@@ -50,12 +53,43 @@ def op_kind(
     value_of : mapping of fx.Node to int
     views : collection of fx.Node
         Nodes that are written out where they are read.
+    inlined : mapping of fx.Node to Inlined
+        Nodes that the op computes from the values that it reads.
     """
     place = {value: i for i, value in enumerate(reads)}
-    text = _Text(place, value_of, views).call(node)
+    text = _Text(place, value_of, views, inlined).call(node)
     name = _name(node.target)
     plain = f"{name}({', '.join(f'%{i}' for i in range(len(reads)))})"
     return name if text == plain else text
+
+
+@dataclass(frozen=True)
+class Inlined:
+    """A node that has no values in memory: what it is made of, and how.
+
+    Attributes
+    ----------
+    leaves : tuple of int
+        The values that it is computed from.
+    digest : str
+        Hash of the computation.
+    """
+
+    leaves: tuple[int, ...]
+    digest: str
+
+    @classmethod
+    def of(
+        cls,
+        node: fx.Node,
+        leaves: tuple[int, ...],
+        value_of: Mapping[fx.Node, int],
+        views: Collection[fx.Node],
+        inlined: Mapping[fx.Node, Inlined],
+    ) -> Inlined:
+        """From the values that a node reaches."""
+        text = op_kind(node, leaves, value_of, views, inlined)
+        return cls(leaves, hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
 @dataclass(frozen=True)
@@ -63,6 +97,7 @@ class _Text:
     place: Mapping[int, int]
     value_of: Mapping[fx.Node, int]
     views: Collection[fx.Node]
+    inlined: Mapping[fx.Node, Inlined]
 
     def call(self, node: fx.Node) -> str:
         parts = [self.argument(arg) for arg in node.args]
@@ -71,6 +106,9 @@ class _Text:
 
     def argument(self, arg: Any) -> str:
         if isinstance(arg, fx.Node):
+            made = self.inlined.get(arg)
+            if made is not None:
+                return f"~{made.digest}({', '.join(f'%{self.place[v]}' for v in made.leaves)})"
             return self.call(arg) if arg in self.views else f"%{self.place[self.value_of[arg]]}"
         if isinstance(arg, (list, tuple)):
             return f"[{', '.join(map(self.argument, arg))}]"
@@ -85,26 +123,3 @@ def _name(target: Any) -> str:
     if isinstance(target, OpOverload):
         return str(target)
     return str(getattr(target, "__name__", target))
-
-
-def module_path(node: fx.Node) -> str:
-    """Path of the module whose forward a node is part of, such as ``transformer.h.0.mlp``."""
-    stack = node.meta.get("nn_module_stack") or node.meta.get("fwd_nn_module_stack")
-    if not stack:
-        return ""
-    path = str(next(reversed(stack.values()))[0])
-    return tidy_path(path)
-
-
-def tidy_path(path: str) -> str:
-    """Dynamo writes ``L['self'].layers.0`` or ``L['self']._modules['layers']``.
-
-    Examples
-    --------
-    >>> tidy_path("L['self'].layers.0"), tidy_path("L['self']._modules['layers']._modules['0']")
-    ('layers.0', 'layers.0')
-    """
-    _, _, inner = path.partition("]")
-    for junk in ("._modules", "['", "']", "[", "]"):
-        inner = inner.replace(junk, "." if "[" in junk else "")
-    return ".".join(part for part in inner.split(".") if part not in ("", "_held"))

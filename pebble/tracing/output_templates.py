@@ -80,6 +80,39 @@ def put_together(template: Any, tensors: Sequence[Any]) -> Any:
     return made
 
 
+@dataclass(frozen=True)
+class Extended:
+    """An output and the tensors that come with it."""
+
+    output: Any
+    more: tuple[Any, ...]
+
+
+def extended(
+    template: Any, tensors: Sequence[torch.Tensor], more: Mapping[str, torch.Tensor]
+) -> tuple[Any, list[torch.Tensor]]:
+    """The template of an output that comes with more tensors, by name; and all tensors.
+
+    Examples
+    --------
+    >>> import torch
+    >>> template, tensors = extended(*take_apart(torch.zeros(1)), {"aux": torch.zeros(2)})
+    >>> put_together(template, ["first", "second"])
+    Extended(output='first', more=('second',))
+    """
+    found = list(tensors)
+    position = {id(tensor): i for i, tensor in enumerate(found)}
+    children = []
+    for name, tensor in more.items():
+        if id(tensor) not in position:
+            position[id(tensor)] = len(found)
+            found.append(tensor)
+        children.append(Leaf(position[id(tensor)], name))
+    spec = tree_flatten(tuple(range(len(children))))[1]
+    both = (template, Branch(None, spec, (), tuple(children)))
+    return Branch(Extended(None, ()), None, ("output", "more"), both), found
+
+
 def without(template: Any, dropped: Collection[int]) -> Any:
     """The template with None in place of these tensors, the others counted anew.
 
@@ -97,6 +130,34 @@ def without(template: Any, dropped: Collection[int]) -> Any:
     if not isinstance(template, Branch):
         return template
     children = tuple(without(child, dropped) for child in template.children)
+    return dataclasses.replace(template, children=children)
+
+
+def each_once(template: Any, tensors: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """The template and the tensors with one leaf number for each tensor, however often it is there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> same = torch.zeros(1)
+    >>> template, tensors = each_once(*take_apart((same, same)))
+    >>> len(tensors), put_together(template, ["a tensor"])
+    (1, ('a tensor', 'a tensor'))
+    """
+    first: dict[int, int] = {}
+    for tensor in tensors:
+        first.setdefault(id(tensor), len(first))
+    known = {i: first[id(tensor)] for i, tensor in enumerate(tensors)}
+    merged = {id(tensor): tensor for tensor in tensors}
+    return _renumbered(template, known), list(merged.values())
+
+
+def _renumbered(template: Any, known: Mapping[int, int]) -> Any:
+    if isinstance(template, Leaf):
+        return Leaf(known[template.index], template.path)
+    if not isinstance(template, Branch):
+        return template
+    children = tuple(_renumbered(child, known) for child in template.children)
     return dataclasses.replace(template, children=children)
 
 

@@ -11,17 +11,19 @@ import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument
+from pebble.tracing.sharded import has_shards
+from pebble.tracing.wrapped import inside
 
 # Names, not classes: importing torch.distributed takes longer than a small capture.
 _WRAPPERS = {
     "torch.nn.parallel.distributed": (
-        "is wrapped in DistributedDataParallel. Plan the model inside of it (its .module) and wrap "
-        "what Plan.apply returns"
+        "is wrapped in DistributedDataParallel by itself. Plan the module inside of it (its "
+        ".module), or wrap the whole model instead"
     ),
     "torch.distributed.fsdp": (
-        "is sharded by FSDP, which gathers parameters while the step runs: a plan knows whole ones "
-        "only. Plan the model before it is sharded to see what it needs, or train it with "
-        "DistributedDataParallel around the planned module"
+        "is sharded by FSDP, which gathers parameters around each block while the step runs, so "
+        "that no plan can reach over blocks. Plan block by block: "
+        "pebble.integrations.distributed.budgeted_blocks, before or after fully_shard"
     ),
 }
 
@@ -43,6 +45,9 @@ def plain(module: nn.Module) -> nn.Module:
 def plannable(model: Any) -> nn.Module:
     """The module that can be traced of what a user calls the model.
 
+    Of one in DistributedDataParallel it is the module inside: what the wrapper does around it, it
+    goes on doing.
+
     Raises
     ------
     InvalidArgument
@@ -50,6 +55,7 @@ def plannable(model: Any) -> nn.Module:
     """
     if isinstance(model, torch.export.ExportedProgram):
         model = model.module()
+    model = inside(model)
     if not isinstance(model, nn.Module):
         raise InvalidArgument(
             f"The model is a {type(model).__name__}; pass a torch.nn.Module, a "
@@ -62,6 +68,13 @@ def plannable(model: Any) -> nn.Module:
             reason = _COMPILED  # compiled parts are traced through
         if reason is not None:
             raise InvalidArgument(f"{f'Part {name!r} of the' if name else 'The'} model {reason}.")
+    if has_shards(found):
+        raise InvalidArgument(
+            "The model has parameters that are sharded over ranks (DTensor): a plan counts and "
+            "runs whole tensors. Plan the model before parallelize_module or distribute_tensor to "
+            "see what it needs on one rank; blocks that fully_shard splits are planned by "
+            "pebble.integrations.distributed.budgeted_blocks."
+        )
     return found
 
 

@@ -14,13 +14,23 @@ from torch import fx, nn
 
 from pebble.errors import CaptureError, PebbleError, StateNotKept
 from pebble.notices import warn
-from pebble.tracing.op_texts import tidy_path
+from pebble.tracing.op_labels import tidy_path
+from pebble.tracing.python_reads import BASE, FactKind, PythonReads
+from pebble.tracing.python_writes import PythonWrites
 from pebble.tracing.torch_private.dynamo import ForwardTrace
 
 _FAILED_CALL = re.compile(
     r"fake tensors: call.* got ((?:Runtime|Value|Type|Index)Error)\((['\"])(.*?)\2\)", re.DOTALL
 )
 _MARKS_INPUT = re.compile(r"Tensor\.requires_grad\b|requires_grad_\(\)")
+_NO_RECURRENT = (
+    "torch does not trace nn.RNN, nn.LSTM and nn.GRU; write the recurrence with nn.LSTMCell or "
+    "nn.GRUCell, plan the rest of the model, or plan it module by module (level='module')."
+)
+_NO_GRAPH = (
+    "Make this line free of data-dependent Python (torch.where for if, fixed shapes, no .item()), "
+    "plan the part of the model without it, or plan it module by module (level='module')."
+)
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 _Traced = TypeVar("_Traced")
 
@@ -40,9 +50,11 @@ def attempt(what: str, model: nn.Module, trace: Callable[[], _Traced]) -> _Trace
     except Exception as error:
         reason, where = explain(error)
         place = f" at {where}" if where else ""
+        advice = _advice(model, error)
         raise CaptureError(
             f"The {what} of {type(model).__name__} cannot be traced into one graph{place}: "
-            f"{reason}. {_advice(model, error)}"
+            f"{reason}. {advice}",
+            breaks_graph=advice in (_NO_RECURRENT, _NO_GRAPH),
         ) from error
 
 
@@ -53,7 +65,8 @@ def check_sizes(traced: ForwardTrace, model: nn.Module) -> None:
             f"The forward of {type(model).__name__} makes a number or size that depends on data"
             f"{f' at {traced.symbol}' if traced.symbol else ''}. A plan holds for fixed shapes: "
             "keep the number in a tensor (no .item()), and use torch.where or a mask in place of "
-            "boolean indexing and nonzero."
+            "boolean indexing and nonzero.",
+            breaks_graph=True,
         )
 
 
@@ -68,19 +81,44 @@ def check_side_effects(traced: ForwardTrace, model: nn.Module) -> None:
         )
 
 
+def check_numbers(reads: PythonReads, writes: PythonWrites, model: nn.Module) -> None:
+    """Refuse a forward that goes on from a number of its own which is a constant of the graph."""
+    places = {(p.base, p.step): i for i, p in enumerate(reads.places)}
+    equal = {f.place: f.value for f in reads.facts if f.kind is FactKind.EQUAL}
+    for write in writes.writes:
+        place = places.get((write.place, f"{BASE}.{write.attribute}"), -1)
+        was, now = equal.get(place), write.value
+        if _is_number(was) and _is_number(now) and now != was:
+            raise CaptureError(
+                f"The forward of {type(model).__name__} computes with a number that it changes: "
+                f"{write.attribute!r} is {was!r} before this step and {now!r} after it, and a "
+                "graph has it as a constant. Keep it as a tensor (register_buffer) that the "
+                "forward writes in place, or change it in the training loop and pass it in."
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def tell_side_effects(traced: ForwardTrace, model: nn.Module) -> None:
     """Warn of Python state that the forward changes, which a planned step does not."""
-    told = [
-        place.replace("L['self']", "self")
-        for place in traced.side_effects
-        if not (_is_bookkeeping(place, model) or _writes_in_place(place, model))
-    ]
+    told = lost_state(traced, model)
     if told:
         warn(
             f"The forward of {type(model).__name__} changes Python state ({', '.join(told)}), "
             "which a planned step does not: return what the loop reads.",
             StateNotKept,
         )
+
+
+def lost_state(traced: ForwardTrace, model: nn.Module) -> list[str]:
+    """Places of Python state that the forward changes and no planned step does."""
+    return [
+        place.replace("L['self']", "self")
+        for place in traced.lost
+        if not (_is_bookkeeping(place, model) or _writes_in_place(place, model))
+    ]
 
 
 def _is_bookkeeping(place: str, model: nn.Module) -> bool:
@@ -132,10 +170,7 @@ def _advice(model: nn.Module, error: Exception) -> str:
             "count that is read from a tensor."
         )
     if any(isinstance(m, nn.RNNBase) for m in model.modules()):
-        return (
-            "torch does not trace nn.RNN, nn.LSTM and nn.GRU; write the recurrence with "
-            "nn.LSTMCell or nn.GRUCell, or plan the rest of the model."
-        )
+        return _NO_RECURRENT
     if _MARKS_INPUT.search(str(error)):
         return "Set requires_grad of parameters and inputs before the call, not in the forward."
     if any(getattr(m, "gradient_checkpointing", False) is True for m in model.modules()):
@@ -143,10 +178,7 @@ def _advice(model: nn.Module, error: Exception) -> str:
             "Switch the model's own gradient checkpointing off first "
             "(model.gradient_checkpointing_disable()): pebble decides what is recomputed."
         )
-    return (
-        "Make this line free of data-dependent Python (torch.where for if, fixed shapes, no "
-        ".item()), or plan the part of the model without it."
-    )
+    return _NO_GRAPH
 
 
 def _averages_over_all(module: nn.Module) -> bool:

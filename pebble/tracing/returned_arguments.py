@@ -13,27 +13,24 @@ from pebble.tracing.torch_private.storages import storage_id
 
 
 def restore_returned_arguments(forward: fx.GraphModule) -> None:
-    """Put the argument in place of an op that returns it, where one of the two is written to.
+    """Put the argument in place of an op that returns it.
 
-    Dropout in evaluation mode returns its input, and ``y = dropout(x); y += 1`` changes x. While
-    dynamo and AOT trace, dropout makes a copy. Without a write nobody sees a difference, and the
-    graph stays what it is.
+    Dropout that drops nothing (in evaluation mode, or of probability 0) returns its input. While
+    dynamo and AOT trace, it makes a copy, which is seen: a write to one of the two is a write to
+    the other, a copy takes memory, and where it stands between a value and its readers, their
+    gradients are added up in another order.
 
     Parameters
     ----------
     forward : fx.GraphModule
         Of torch calls, as dynamo makes it; changed in place.
     """
-    made = (node.meta.get("example_value") for node in forward.graph.nodes)
-    if not any(isinstance(t, torch.Tensor) and version_of(t) for t in made):
-        return  # nothing is written to at all
-    suspects = [node for node in forward.graph.nodes if _returns_argument(node)]
-    if not suspects:
-        return
-    changed = _written_afterwards(forward, suspects)
-    for node in changed:
-        node.replace_all_uses_with(node.all_input_nodes[0])
-        forward.graph.erase_node(node)
+    changed = False
+    for node in list(forward.graph.nodes):
+        if _returns_argument(node):
+            node.replace_all_uses_with(node.all_input_nodes[0])
+            forward.graph.erase_node(node)
+            changed = True
     if changed:
         forward.recompile()
 
@@ -53,9 +50,12 @@ def _returns_argument(node: fx.Node) -> bool:
     with FakeTensorMode(), torch.no_grad():
         twin = _twin(given)
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda _: twin)
+        before = version_of(twin)
         if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs) is twin
-        return node.target(*args, **kwargs) is twin  # type: ignore[operator]
+            made = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        else:
+            made = node.target(*args, **kwargs)  # type: ignore[operator]
+        return made is twin and version_of(twin) == before
 
 
 def _looks(tensor: torch.Tensor) -> tuple[Any, ...]:
@@ -68,29 +68,3 @@ def _twin(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(
         tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
     )
-
-
-def _written_afterwards(forward: fx.GraphModule, suspects: list[fx.Node]) -> list[fx.Node]:
-    """Those whose argument or result is written to after they run, as eager runs the graph."""
-    watch = _Watch(forward, set(suspects))
-    examples = [n.meta["example_value"] for n in forward.graph.nodes if n.op == "placeholder"]
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        twins = [_twin(t) if isinstance(t, torch.Tensor) else t for t in examples]
-        watch.run(*twins, enable_io_processing=False)  # the caller's inputs are other ones
-    return [node for node, (t, version) in watch.seen.items() if version_of(t) != version]
-
-
-class _Watch(fx.Interpreter):
-    """Runs a graph and notes how often a tensor had been written to when a node returned it."""
-
-    def __init__(self, forward: fx.GraphModule, suspects: set[fx.Node]) -> None:
-        super().__init__(forward)
-        self.suspects = suspects
-        self.seen: dict[fx.Node, tuple[torch.Tensor, int]] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        """The node's result."""
-        made = super().run_node(n)
-        if n in self.suspects:
-            self.seen[n] = made, version_of(made)
-        return made

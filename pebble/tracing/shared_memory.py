@@ -10,11 +10,15 @@ import torch
 from torch import nn
 
 from pebble.errors import CaptureError
-from pebble.tracing.signature import HELD, Output, OutputKind
+from pebble.tracing.signature import HELD, Output, OutputKind, Slot, SlotKind
 from pebble.tracing.torch_private.fake_tensors import fake_mode_of
 from pebble.tracing.torch_private.storages import storage_id
 
 Span = tuple[int, int, int]
+# How torch's tracer says it: the last two until 2.12.
+_SAID_OF_VIEWS = (
+    "share storage", "views of one another", "view input mutations", "input mutations on views",
+)  # fmt: skip
 _REAL = (torch.Tensor, nn.Parameter)  # known at a glance: calls are checked, too
 
 
@@ -75,13 +79,17 @@ def spans_meet(a: Span, b: Span) -> bool:
     return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
 
 
+class SharedWrite(CaptureError):
+    """The forward writes to memory that two of its arguments have."""
+
+
 @contextlib.contextmanager
 def naming_views(model: nn.Module, inputs: Iterable[tuple[str, torch.Tensor]]) -> Iterator[None]:
     """Say which tensors are meant where torch's tracer stops at views that are written to."""
     try:
         yield
     except CaptureError as error:
-        if "share storage" not in str(error) and "views of one another" not in str(error):
+        if not any(words in str(error) for words in _SAID_OF_VIEWS):
             raise
         given = list(inputs)
         held = [*given, *model.named_parameters(), *model.named_buffers()]
@@ -95,6 +103,7 @@ def naming_views(model: nn.Module, inputs: Iterable[tuple[str, torch.Tensor]]) -
 def check_written_alone(
     model: nn.Module,
     inputs: Iterable[tuple[str, torch.Tensor]],
+    slots: Sequence[Slot],
     outputs: Sequence[Output],
 ) -> None:
     """Refuse a step that writes to a tensor of which the call has another view.
@@ -104,29 +113,32 @@ def check_written_alone(
     model : nn.Module
     inputs : iterable of (path, Tensor)
         The caller's own tensors.
+    slots : sequence of Slot
+        Of the traced step; a slot with several names is one tensor to it.
     outputs : sequence of Output
-        Of the traced step; its updates say what is written to.
+        Its updates say what is written to.
 
     Raises
     ------
-    CaptureError
+    SharedWrite
     """
     updates = {output.name: output.kind for output in outputs if output.kind not in HELD}
     if not updates:
         return
     given = list(inputs)
     held: list[tuple[str, Any]] = [*model.named_parameters(), *model.named_buffers()]
+    one = {slot.name: (slot.name, *slot.aliases) for slot in slots if slot.kind is SlotKind.INPUT}
     for name, kind in updates.items():
         is_input = kind is OutputKind.INPUT_UPDATE
         written = dict(given if is_input else held)[name]
-        others = [(n, t) for n, t in given if not (is_input and n == name)]
+        others = [(n, t) for n, t in given if not (is_input and n in one[name])]
         for other, tensor in others + (held if is_input else []):
             if share_memory(written, tensor):
                 raise _refusal(f"{name!r}, which shares memory with {other!r}")
 
 
-def _refusal(what: str) -> CaptureError:
-    return CaptureError(
+def _refusal(what: str) -> SharedWrite:
+    return SharedWrite(
         f"The forward writes to {what}: a traced step keeps the two apart. Pass a copy of one of "
         "them (.clone()), or write to a copy in the forward."
     )

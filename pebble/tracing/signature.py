@@ -21,15 +21,17 @@ class SlotKind(StrEnum):
 
 
 class OutputKind(StrEnum):
-    """What becomes of a forward output."""
+    """What becomes of a forward output; CUT: it has a gradient in eager, but not in the step."""
 
     DIFFERENTIABLE = "differentiable"
     PLAIN = "plain"
+    CUT = "cut"
     BUFFER_UPDATE = "buffer_update"
     INPUT_UPDATE = "input_update"
 
 
-HELD = frozenset((OutputKind.DIFFERENTIABLE, OutputKind.PLAIN))  # by the caller of the model
+# by the caller of the model
+HELD = frozenset((OutputKind.DIFFERENTIABLE, OutputKind.PLAIN, OutputKind.CUT))
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,20 @@ class Slot:
         A placeholder; a ``get_attr`` node for a constant.
     aliases : tuple of str
         Other names of the same tensor (tied weights).
+    place : int or None
+        Where a constant that a step looks up is found; see `pebble.tracing.python_reads`.
     """
 
     kind: SlotKind
     name: str
     node: fx.Node
     aliases: tuple[str, ...] = ()
+    place: int | None = None
+
+    @property
+    def fed(self) -> bool:
+        """Whether a step is given the tensor at every call; else it is part of the graph."""
+        return self.node.op == "placeholder" or self.place is not None
 
 
 @dataclass(frozen=True)
@@ -102,14 +112,18 @@ class StepSignature:
         tangents: Iterable[Slot],
         outputs: Sequence[Output],
         gradients: Mapping[fx.Node, fx.Node | None],
+        indices: Sequence[fx.Node] = (),
     ) -> StepSignature:
-        """The signature of a step: what it is given, what it hands over, and its gradients."""
+        """The signature of a step: what it is given, what it hands over, and its gradients.
+
+        Those of sparse gradients are their rows; `indices` stay with them.
+        """
         return cls(
             inputs=tuple(slot.node for slot in slots),
             tangents=tuple(slot.node for slot in tangents),
             handed=tuple(output.node for output in outputs),
             kept=frozenset(output.node for output in outputs if output.kind in HELD),
-            gradients=tuple(g for g in gradients.values() if g is not None),
+            gradients=(*(g for g in gradients.values() if g is not None), *indices),
             overwritten=overwritten_inputs(slots, outputs),
         )
 
@@ -122,7 +136,8 @@ def overwritten_inputs(slots: Iterable[Slot], outputs: Iterable[Output]) -> froz
 
 def stands_outside(loss: object, tangents: Iterable[Slot]) -> bool:
     """Whether the caller computes the loss: with a function of its own, or as a sum."""
-    return loss is not None or any(slot.node.meta["val"].dim() for slot in tangents)
+    shapes = [slot.node.meta["val"].shape for slot in tangents]
+    return loss is not None or len(shapes) > 1 or any(len(shape) for shape in shapes)
 
 
 def results_of(graph: fx.Graph) -> list[Any]:

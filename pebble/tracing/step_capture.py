@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from pebble.errors import InvalidArgument
+from pebble.options import Differentiate
+from pebble.tracing.attention_kernels import kernels_of
 from pebble.tracing.autocast_casts import share_weight_casts
 from pebble.tracing.captured import Captured, Loss, State
 from pebble.tracing.dropout_draws import split_dropout
 from pebble.tracing.fake_metadata import correct_metadata
 from pebble.tracing.forward_graph import ForwardGraph
 from pebble.tracing.graph_builder import build_graph
-from pebble.tracing.hidden_state_recorders import recorders_in_place
 from pebble.tracing.joint_cleanup import JointCleanup
-from pebble.tracing.plannable import plain_parts, plannable
+from pebble.tracing.model_in_trace import in_trace
+from pebble.tracing.plannable import plannable
 from pebble.tracing.refusals import (
     attempt,
     check_layouts,
+    check_numbers,
     check_side_effects,
     check_sizes,
     tell_side_effects,
 )
 from pebble.tracing.returned_arguments import restore_returned_arguments
-from pebble.tracing.shared_memory import check_written_alone, naming_views
+from pebble.tracing.shared_memory import SharedWrite, check_written_alone, naming_views
 from pebble.tracing.signature import StepSignature, stands_outside
-from pebble.tracing.torch_private.dynamo import trace_forward
+from pebble.tracing.sparse_gradients import indices_of, write_rows
+from pebble.tracing.torch_private.card_tables import is_pretended
+from pebble.tracing.torch_private.dynamo import ForwardTrace, trace_forward
 from pebble.tracing.torch_private.joint_export import JointTrace, trace_joint
 from pebble.tracing.torch_private.pytree import tree_leaves
-from pebble.tracing.torch_private.quiet_capture import quiet_capture
 from pebble.tracing.torch_private.storages import storage_bytes
 from pebble.tracing.traced_inputs import TracedInputs
 from pebble.tracing.traced_output import TracedOutput, read_output
+
+Read = Callable[[ForwardTrace], TracedOutput]
 
 
 def capture(
@@ -46,6 +52,7 @@ def capture(
     *,
     loss: Loss | None = None,
     loss_only: bool = False,
+    differentiate: Differentiate = None,
 ) -> Captured:
     """Trace one training step of a model; nothing is computed and nothing of the model changes.
 
@@ -56,11 +63,14 @@ def capture(
     args, kwargs
         Inputs of the forward, of the shapes to be trained on.
     loss : callable, optional
-        From the model's output to a scalar. By default the output's ``.loss``, else the first
-        tensor of the output that needs a gradient: itself if it is a scalar, else its sum.
-        Every other tensor of the output is detached.
+        From the model's output to a scalar. By default the output's ``.loss``; without one, the
+        caller makes a loss of any outputs that need a gradient.
     loss_only : bool
-        Every other tensor of the output is None instead, so that none has to be held.
+        Every output that is not differentiated is None, so that none has to be held.
+    differentiate : "loss", "all" or sequence of str, optional
+        The outputs that are differentiated: what the loss reads, every one, or the loss and those
+        of these names. Default: the loss, where there is one, else every output that needs a
+        gradient.
 
     Returns
     -------
@@ -87,34 +97,122 @@ def capture(
     (['weight', 'bias', 'args[0]'], 1)
     """
     model = plannable(model)
+    check_loss(loss, loss_only=loss_only)
+    named = without_cache(model, kwargs or {})
+    tensors = [t for t in tree_leaves((args, named)) if torch.is_tensor(t)]
+    _check_card(model, tensors)
+    given = storage_bytes(tensors)
+
+    read = reader(loss, differentiate, loss_only=loss_only)
+    try:
+        captured = _trace(model, TracedInputs.of(model, tuple(args), named), read, loss)
+    except SharedWrite:
+        inputs = TracedInputs.of(model, tuple(args), named, one_for_same=True)
+        captured = _trace(model, inputs, read, loss)
+    return replace(captured, loss_only=loss_only, differentiate=differentiate, input_bytes=given)
+
+
+@dataclass(frozen=True)
+class Front:
+    """A traced forward, ready to be differentiated, and what it depends on.
+
+    Attributes
+    ----------
+    traced : ForwardTrace
+    output : TracedOutput
+    forward : ForwardGraph
+    state : State
+    """
+
+    traced: ForwardTrace
+    output: TracedOutput
+    forward: ForwardGraph
+    state: State
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        inputs: TracedInputs,
+        read: Read,
+        check: Callable[[ForwardTrace, nn.Module], None] = check_sizes,
+    ) -> Front:
+        """Trace the forward of a model."""
+        traced = attempt("forward", model, lambda: trace_forward(model, inputs.args, inputs.kwargs))
+        check(traced, model)
+        check_side_effects(traced, model)
+        attempt("forward", model, lambda: restore_returned_arguments(traced.graph_module))
+        output = attempt("loss", model, lambda: read(traced))
+        forward = ForwardGraph.of(traced, output, model, inputs)
+        device = next((str(t.device) for t in forward.tensors), "cpu")
+        training = {name: module.training for name, module in model.named_modules()}
+        return cls(traced, output, forward, State(training, _autocast(device), inputs.constants))
+
+
+def reader(loss: Loss | None, differentiate: Differentiate, *, loss_only: bool) -> Read:
+    """What reads the output of a trace as these options say."""
+
+    def read(traced: ForwardTrace) -> TracedOutput:
+        return read_output(traced, loss, differentiate, loss_only=loss_only)
+
+    return read
+
+
+def _trace(model: nn.Module, inputs: TracedInputs, read: Read, loss: Loss | None) -> Captured:
+    with in_trace(model):
+        front = Front.of(model, inputs, read)
+        forward, fake_mode = front.forward, front.traced.fake_mode
+        with naming_views(model, zip(inputs.paths, inputs.given)):
+            joint = attempt(
+                "backward",
+                model,
+                lambda: trace_joint(forward.graph_module, forward.tensors, fake_mode),
+            )
+            check_layouts(joint.graph_module, model)
+            captured = finish(model, inputs, front, joint, loss)
+    tell_side_effects(front.traced, model)  # outside, where warnings are heard
+    reads, writes = front.traced.reads.settled(model), front.traced.writes
+    check_numbers(reads, writes, model)
+    return replace(captured, reads=reads, writes=writes)
+
+
+def _check_card(model: nn.Module, inputs: Sequence[torch.Tensor]) -> None:
+    """Refuse fake tensors on a card that nobody has said the kind of: torch would end the process.
+
+    Raises
+    ------
+    InvalidArgument
+    """
+    places = {t.device.type for t in (*model.parameters(), *model.buffers(), *inputs)}
+    if "cuda" in places and not (is_pretended() or torch.cuda.is_available()):
+        raise InvalidArgument(
+            f"This {type(model).__name__} is on cuda, and no card is at hand to say which kernels "
+            "it takes there. Say which card is meant: card='t4', for example."
+        )
+
+
+def check_loss(loss: Any, *, loss_only: bool) -> None:
+    """Refuse a loss that is no function, or that reads outputs which are not handed over.
+
+    Raises
+    ------
+    InvalidArgument
+    """
+    if loss is not None and not callable(loss):
+        raise InvalidArgument(
+            f"loss is {loss!r}; pass a function from the model's output to a scalar, or None."
+        )
     if loss_only and loss is not None:
         raise InvalidArgument(
             "outputs='loss' keeps what the model itself returns as its loss, and a loss function "
             "needs the model's outputs. Pass one of the two: outputs='all', or a model that "
             "computes its own loss."
         )
-    named = dict(kwargs or {})
-    given = storage_bytes(t for t in tree_leaves((args, named)) if torch.is_tensor(t))
-    if _has_idle_cache(model, named):
-        named["use_cache"] = False
-    inputs = TracedInputs.of(model, tuple(args), named)
-    with quiet_capture(), plain_parts(model), recorders_in_place(model):
-        traced = attempt("forward", model, lambda: trace_forward(model, inputs.args, inputs.kwargs))
-        check_sizes(traced, model)
-        check_side_effects(traced, model)
-        attempt("forward", model, lambda: restore_returned_arguments(traced.graph_module))
-        output = attempt("loss", model, lambda: read_output(traced, loss, loss_only=loss_only))
-        forward = ForwardGraph.of(traced, output, model, inputs)
-        with naming_views(model, zip(inputs.paths, inputs.given)):
-            joint = attempt(
-                "backward",
-                model,
-                lambda: trace_joint(forward.graph_module, forward.tensors, traced.fake_mode),
-            )
-            check_layouts(joint.graph_module, model)
-            captured = _finish(model, inputs, forward, output, joint, loss)
-    tell_side_effects(traced, model)  # outside, where warnings are heard
-    return replace(captured, loss_only=loss_only, input_bytes=given)
+
+
+def without_cache(model: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of a call, a Hugging Face model's cache switched off where nothing is said of it."""
+    return {**kwargs, **({"use_cache": False} if _has_idle_cache(model, kwargs) else {})}
 
 
 def _has_idle_cache(model: nn.Module, kwargs: Mapping[str, Any]) -> bool:
@@ -127,44 +225,47 @@ def _has_idle_cache(model: nn.Module, kwargs: Mapping[str, Any]) -> bool:
     return "use_cache" in inspect.signature(inner.forward).parameters
 
 
-def _finish(
-    model: nn.Module,
-    inputs: TracedInputs,
-    forward: ForwardGraph,
-    output: TracedOutput,
-    joint: JointTrace,
-    loss: Loss | None,
+def finish(
+    model: nn.Module, inputs: TracedInputs, front: Front, joint: JointTrace, loss: Loss | None
 ) -> Captured:
-    """The Graph of a traced step, and the map between the two."""
+    """The Graph of a traced step, and the map between the two.
+
+    Parameters
+    ----------
+    inputs : TracedInputs
+        Of the sizes of the joint graph.
+    joint : JointTrace
+        Of fixed sizes; its graph is changed in place.
+    """
+    forward, output = front.forward, front.output
     share_weight_casts(joint, forward)
     split_dropout(joint.graph_module)
     correct_metadata(joint.graph_module)
-    step = JointCleanup(forward, joint, output)
+    step = JointCleanup(forward, joint, output, write_rows(joint, model))
     step.tidy()
-    check_written_alone(model, zip(inputs.paths, inputs.given), step.outputs)
+    check_written_alone(model, zip(inputs.paths, inputs.given), step.slots, step.outputs)
     built = build_graph(
         step.module,
-        StepSignature.of(step.slots, step.tangents, step.outputs, step.gradients),
+        StepSignature.of(
+            step.slots, step.tangents, step.outputs, step.gradients, indices_of(step.sparse)
+        ),
         name=type(model).__name__,
         loss_outside=stands_outside(loss, step.tangents),
     )
-    device = next((str(t.device) for t in forward.tensors), "cpu")
     return Captured(
         joint=step.module,
         **vars(built),
         slots=tuple(step.slots),
         outputs=tuple(step.outputs),
         gradients=step.gradients,
+        sparse=step.sparse,
         tangents=tuple(step.tangents),
         template=output.template,
-        state=State(
-            {name: module.training for name, module in model.named_modules()},
-            _autocast(device),
-            inputs.constants,
-        ),
+        state=front.state,
         loss=loss,
         fake=inputs.fake,
-        device=device,
+        device=next((str(t.device) for t in forward.tensors), "cpu"),
+        kernels=kernels_of(step.module.graph),
     )
 
 

@@ -33,10 +33,20 @@ def separate_tangents(graph: fx.Graph, tangents: Sequence[fx.Node]) -> None:
             node.meta["val"] = own
             moved.add(node)
     if moved:
-        _move_views(graph, moved, frozenset(users))
+        move_views(graph, moved, frozenset(users))
 
 
-def _move_views(graph: fx.Graph, moved: set[fx.Node], storages: frozenset[int]) -> None:
+def move_views(graph: fx.Graph, moved: set[fx.Node], storages: frozenset[int]) -> None:
+    """Make views anew, in place, of nodes whose tensors were replaced.
+
+    Parameters
+    ----------
+    graph : fx.Graph
+    moved : set of fx.Node
+        Those nodes; grows by the views.
+    storages : frozenset of int
+        Identities of the storages that they had, whose tensors are alive.
+    """
     for node in graph.nodes:
         if node.op != "call_function" or moved.isdisjoint(node.all_input_nodes):
             continue

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from pebble.errors import CaptureError
+from pebble.options import Differentiate
 from pebble.tracing.captured import Loss
-from pebble.tracing.output_templates import leaves, take_apart, without
+from pebble.tracing.differentiated_outputs import TracedTensors, roots_of
+from pebble.tracing.output_templates import each_once, extended, leaves, take_apart, without
+from pebble.tracing.signature import OutputKind
 from pebble.tracing.torch_private.dynamo import ForwardTrace
 
 
@@ -24,18 +25,22 @@ class TracedOutput:
     sources : tuple of int or Tensor
         A result of the trace, or a tensor that the model returns as it is (an input, a weight).
     names : tuple of str
-    roots : frozenset of int
-        Positions of the tensors that are differentiated.
+    kinds : tuple of OutputKind
+        What becomes of each.
     """
 
     template: Any
     sources: tuple[int | torch.Tensor, ...]
     names: tuple[str, ...]
-    roots: frozenset[int]
+    kinds: tuple[OutputKind, ...]
 
 
 def read_output(
-    traced: ForwardTrace, loss: Loss | None, *, loss_only: bool = False
+    traced: ForwardTrace,
+    loss: Loss | None,
+    differentiate: Differentiate = None,
+    *,
+    loss_only: bool = False,
 ) -> TracedOutput:
     """What the output of a trace is made of and what of it is differentiated.
 
@@ -49,58 +54,41 @@ def read_output(
             for e in traced.examples
         ]
         output = traced.rebuild(stand_ins)
-        template, tensors = take_apart(output)
-        result = {id(tensor): i for i, tensor in enumerate(stand_ins)}
-        roots = _roots_of(loss, output, tensors) if loss else _default_root(output, tensors)
+        template, tensors = each_once(*take_apart(output))
+        parts = TracedTensors(output, tensors, _names(template))
+        roots = kept = roots_of(parts, loss, differentiate, loss_only=loss_only)
+    if traced.writes.writes:
+        more = {name: stand_ins[i] for name, i in zip(_written_names(traced), traced.written)}
+        template, tensors = extended(template, tensors, more)
+        ids = {id(tensor) for tensor in more.values()}
+        stashed = frozenset(i for i, tensor in enumerate(tensors) if id(tensor) in ids)
+        kept = roots | stashed
+        roots |= {i for i in stashed if tensors[i].requires_grad}
     if loss_only:
-        template = without(template, set(range(len(tensors))) - roots)
-        tensors, roots = [tensors[i] for i in sorted(roots)], frozenset(range(len(roots)))
-    return TracedOutput(
-        template,
-        tuple(result.get(id(tensor), tensor) for tensor in tensors),
-        tuple(leaf.path for leaf in leaves(template)),
-        roots,
+        template = without(template, set(range(len(tensors))) - kept)
+        roots = frozenset(new for new, old in enumerate(sorted(kept)) if old in roots)
+        tensors = [tensors[i] for i in sorted(kept)]
+    result = {id(tensor): i for i, tensor in enumerate(stand_ins)}
+    sources = tuple(result.get(id(tensor), tensor) for tensor in tensors)
+    kinds = tuple(
+        OutputKind.DIFFERENTIABLE
+        if i in roots
+        else OutputKind.CUT
+        if tensor.requires_grad
+        else OutputKind.PLAIN
+        for i, tensor in enumerate(tensors)
     )
+    return TracedOutput(template, sources, _names(template), kinds)
 
 
-def _default_root(output: Any, tensors: Sequence[torch.Tensor]) -> frozenset[int]:
-    own = getattr(output, "loss", None)
-    if own is None and isinstance(output, Mapping):
-        own = output.get("loss")
-    for i, tensor in enumerate(tensors):
-        if tensor is own and tensor.requires_grad:
-            return frozenset({i})
-    for i, tensor in enumerate(tensors):
-        if tensor.requires_grad:
-            return frozenset({i})
-    raise CaptureError(
-        "Nothing in the model's output depends on a parameter or input that requires a gradient. "
-        "Unfreeze a parameter, return the loss without detaching it, or pass labels to a model "
-        "that computes its own loss."
-    )
+def _names(template: Any) -> tuple[str, ...]:
+    """The path of each tensor: the first of one that is there twice."""
+    found: dict[int, str] = {}
+    for leaf in leaves(template):
+        found.setdefault(leaf.index, leaf.path)
+    return tuple(found[i] for i in sorted(found))
 
 
-def _roots_of(loss: Loss, output: Any, tensors: Sequence[torch.Tensor]) -> frozenset[int]:
-    given = [i for i, tensor in enumerate(tensors) if tensor.requires_grad]
-    try:
-        value = loss(output)
-    except Exception as error:
-        if "data" in str(error).lower() and "depend" in str(error).lower():
-            return frozenset(given)  # it looks at numbers, which tells nothing of what it needs
-        raise CaptureError(
-            f"The loss fails on this model's output: {type(error).__name__}: {error}. Pass a "
-            "callable that takes exactly what the model returns and gives a scalar tensor."
-        ) from error
-    if not isinstance(value, torch.Tensor) or value.numel() != 1:
-        got = f"shape {list(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
-        raise CaptureError(f"The loss gives {got}, not a scalar tensor; add .mean() or .sum().")
-    grads: Sequence[Any] = ()
-    if value.requires_grad and given:
-        grads = torch.autograd.grad(value, [tensors[i] for i in given], allow_unused=True)
-    roots = frozenset(i for i, grad in zip(given, grads) if grad is not None)
-    if not roots:
-        raise CaptureError(
-            "The loss depends on no output of the model that has a gradient. Check that it uses "
-            "the model's output and detaches nothing."
-        )
-    return roots
+def _written_names(traced: ForwardTrace) -> list[str]:
+    """A name for each tensor that the forward puts on a module."""
+    return [f"written[{i}]" for i in range(len(traced.written))]

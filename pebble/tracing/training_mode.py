@@ -48,21 +48,22 @@ def training_mode(model: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        _set(model, before)
+        set_modes(model, before)
 
 
 @contextlib.contextmanager
 def in_modes(model: nn.Module, wanted: Mapping[str, bool]) -> Iterator[None]:
     """A model whose modules are in given modes, by name; and afterwards as it was."""
     before = {name: module.training for name, module in model.named_modules()}
-    _set(model, wanted)
+    set_modes(model, wanted)
     try:
         yield
     finally:
-        _set(model, before)
+        set_modes(model, before)
 
 
-def _set(model: nn.Module, wanted: Mapping[str, bool]) -> None:
+def set_modes(model: nn.Module, wanted: Mapping[str, bool]) -> None:
+    """Put the modules of a model in given modes, by name."""
     for name, module in model.named_modules():
         if module.training is not wanted.get(name, module.training):
             module.training = wanted[name]

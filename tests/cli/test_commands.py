@@ -229,3 +229,25 @@ def test_optimize_plans_a_configuration_with_what_the_step_hands_over(
     status, _, err = run(capsys, *common, "--budget-gb", "0.0001")
     assert status != 0
     assert "0.0001" in err or "100.00 kB" in err
+
+
+def test_optimize_for_a_card_that_is_not_at_hand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.json"
+    kind = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 300}
+    config.write_text(json.dumps({**kind, "n_embd": 32, "n_layer": 1, "n_head": 2}))
+    common = ["optimize", config, "--seq-len", "32", "--time-limit", "2"]
+    path = tmp_path / "plan.json"
+    status, out, _ = run(capsys, *common, "--budget-gb", "15", "--output", path)
+    assert status == 0
+    assert "Kernels of the T4 (compute capability 7.5) in fp16: 1 attention by" in out
+    assert "reserved by torch's caching allocator" in out
+    origin = json.loads(path.read_text())["origin"]
+    assert (origin["card"], origin["precision"], origin["costs"]) == ("t4", "fp16", "roofline:t4")
+    for asked in (["--budget-gb", "15", "--card", "cpu"], ["--budget-gb", "0.5"]):
+        status, out, _ = run(capsys, *common, *asked, "--json")
+        origin = json.loads(out)["origin"]
+        assert (status, origin["card"], origin["precision"]) == (0, None, "bf16")
+    status, out, _ = run(capsys, *common, "--budget-gb", "15", "--card", "h100", "--json")
+    assert json.loads(out)["origin"]["precision"] == "bf16"

@@ -140,7 +140,11 @@ def test_sketches_of_a_real_model_meet_the_exact_step() -> None:
 
 def test_a_tensor_given_twice_stays_one() -> None:
     ids = torch.arange(6).reshape(2, 3)
-    inputs = Batches(Blocks(), {"input_ids": ids, "labels": ids, "scale": 2}).inputs(5)
+
+    class Takes(nn.Module):
+        def forward(self, **batch: object) -> None: ...
+
+    inputs = Batches(Takes(), {"input_ids": ids, "labels": ids, "scale": 2}).inputs(5)
     assert inputs.kwargs["labels"] is inputs.kwargs["input_ids"]
     assert inputs.kwargs["input_ids"][:, 0].tolist() == [0, 3, 0, 3, 0]
     assert inputs.kwargs["scale"] == 2
@@ -155,3 +159,25 @@ def test_a_budget_for_no_sample_at_all() -> None:
 def test_an_allowance_must_be_a_number(most: float) -> None:
     with pytest.raises(InvalidArgument, match="max_overhead"):
         pebble.max_batch_size(Blocks(), torch.ones(1, 16, 48), budget_gb=1, max_overhead=most)
+
+
+class OtherAlone(nn.Module):
+    """A model that one sample takes another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*[nn.Linear(64, 64) for _ in range(4)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x if len(x) == 1 else x.tanh().sin()).square().mean()
+
+
+def test_a_budget_for_few_samples_where_one_alone_has_other_ops() -> None:
+    parameters = sum(p.numel() for p in OtherAlone().parameters())
+    sizes = pebble.max_batch_size(
+        OtherAlone(), torch.ones(1, 64), budget_bytes=8 * parameters + 800, optimizer=None,
+        time_limit=2,
+    )  # fmt: skip
+    assert 1 <= sizes.unplanned <= sizes.planned
+    assert sizes.plan is not None
+    assert sizes.plan.peak_bytes <= sizes.budget_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,28 @@ def test_a_configuration_that_is_none_is_refused(tmp_path: Path, text: str, sent
     with pytest.raises(InvalidArgument, match=sentence) as error:
         build_shape(str(path))
     assert len(str(error.value)) < 600
+
+
+def test_tokens_that_a_shape_does_not_have_are_not_spoken_of(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**SHAPES["gpt2"], "vocab_size": 100, "n_layer": 1}))
+    log, said = logging.getLogger("transformers"), logging.Handler()
+    heard: list[logging.LogRecord] = []
+    said.emit = heard.append  # type: ignore[method-assign]
+    log.addHandler(said)
+    try:
+        build_shape(str(path), seq_len=8)
+        assert heard == []
+        logging.getLogger("transformers.heard").error("a test of the test")
+        assert len(heard) == 1
+    finally:
+        log.removeHandler(said)
+
+
+def test_a_shape_on_a_card_that_is_not_there() -> None:
+    model, inputs = build_shape("gpt2", device="cuda", precision="fp16", seq_len=16)
+    places = {str(t.device) for t in (*model.parameters(), *model.buffers(), *inputs.tensors())}
+    assert places == {"cuda:0"}
+    assert model.lm_head.weight is model.transformer.wte.weight  # type: ignore[union-attr]
+    with pytest.raises(InvalidArgument, match="device is 'tpu'"):
+        build_shape("gpt2", device="tpu")

@@ -28,3 +28,18 @@ def test_plots() -> None:
     with pytest.raises(InvalidArgument, match="no strategy to draw"):
         plotting.plot_strategy(least_cost(make_graph("path:8"), Reversible(), 2))
     plt.close("all")
+
+
+def test_pictures_give_their_data() -> None:
+    from pebble.games import plotting
+
+    result = least_cost(make_graph("path:8"), Reversible(), 4)
+    data = plotting.plot_strategy.data(result)
+    assert len(data["nodes"]) == len(data["matrix"]) == 8
+    assert max(plotting.plot_pebbles.data(result)["pebbles"][0]) == 4
+    front = plotting.plot_front.data(pareto_front(make_graph("path:4"), Reversible()))[""]
+    assert [point["pebbles"] for point in front] == sorted(point["pebbles"] for point in front)
+    assert plotting.plot_board.data(result, 0)["kinds"] == [0] * 8
+    walk = plotting.step_through(result)
+    assert len(walk) == 26
+    assert walk[0].split()[1] == "........"

@@ -14,7 +14,7 @@ from pebble.errors import PlanMismatch
 from pebble.runtime import build
 from pebble.schedule import Schedule
 from pebble.tracing import capture
-from tests.runtime.following import Net, X, Y, grads, planned
+from tests.runtime.following import Net, X, Y, equal, grads, planned
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
@@ -70,6 +70,21 @@ def test_hooks_on_the_whole_model_and_on_parameters_run() -> None:
     module.head.bias.register_post_accumulate_grad_hook(lambda p: seen.append("accumulated"))
     module(X, Y)["loss"].backward()
     assert sorted(seen) == ["accumulated", "forward", "gradient"]
+
+
+def test_hooks_on_the_whole_model_run_around_the_planned_step_and_not_in_it() -> None:
+    model = Net()
+    model.register_forward_pre_hook(lambda m, given: (given[0] * 3, *given[1:]))
+    model.register_forward_hook(lambda m, given, out: {**out, "loss": out["loss"] * 2})
+    expected = model(X, Y)["loss"]
+    expected.backward()
+    wanted = grads(model)
+    model.zero_grad()
+    found = planned(model, X, Y)(X, Y)["loss"]
+    found.backward()
+    assert torch.equal(found, expected)
+    assert equal(grads(model), wanted)
+    assert len(model._forward_hooks) == len(model._forward_pre_hooks) == 1
 
 
 def test_weight_norm_is_part_of_the_graph() -> None:

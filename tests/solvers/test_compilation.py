@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
 
+from pebble.compiling import is_kept, keeps
 from pebble.problem import Problem
 from pebble.solver import solve
 from pebble.solvers.annealing import compilation
@@ -36,3 +39,34 @@ def test_a_first_compilation_does_not_outlast_the_time_limit(
 def test_what_is_compiled_is_ready_at_once() -> None:
     assert compilation.compiled(float("inf"))
     assert compilation.compiled(0.0)
+
+
+def test_what_was_compiled_is_known_to_be_on_disk() -> None:
+    assert compilation.compiled(float("inf"))
+    assert all(is_kept(kernel) for kernel in compilation.entries() if keeps(kernel))
+
+
+def test_what_is_not_on_disk_another_process_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that one fails, this one compiles."""
+    commands: list[list[str]] = []
+
+    class Process:
+        """Fails at once."""
+
+        pid = -1
+
+        def __init__(self, command: list[str], **_: object) -> None:
+            commands.append(command)
+
+        def wait(self) -> int:
+            return 1
+
+        def kill(self) -> None: ...
+
+    monkeypatch.setattr("pebble.compiling.keeps", lambda kernel: True)
+    monkeypatch.setattr("pebble.compiling.is_kept", lambda kernel: False)
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    monkeypatch.setattr(compilation, "_compiling", [])
+    assert compilation.compiled(float("inf"))
+    assert [command[0] for command in commands] == [sys.executable]
+    assert "compile_kernels" in commands[0][-1]

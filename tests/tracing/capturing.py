@@ -14,8 +14,8 @@ from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.tracing import Captured, OutputKind, SlotKind, capture
 from pebble.tracing.output_templates import take_apart
+from pebble.tracing.signature import HELD
 
-USER = (OutputKind.DIFFERENTIABLE, OutputKind.PLAIN)
 X = torch.linspace(-1, 1, 32).reshape(4, 8)
 
 
@@ -64,7 +64,7 @@ def agree(
     mine = copy.deepcopy((args, kwargs))
     output = eager(*mine[0], **mine[1], **(call or {}))
     _, made = take_apart(output)
-    shown = [o for o in captured.outputs if o.kind in USER]
+    shown = [o for o in captured.outputs if o.kind in HELD]
     assert len(made) == len(shown)
     roots = [i for i, o in enumerate(shown) if o.kind is OutputKind.DIFFERENTIABLE]
     leaves = [tensor.detach().requires_grad_(i in roots) for i, tensor in enumerate(made)]

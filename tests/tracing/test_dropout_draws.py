@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 import pebble
+from pebble.runtime import build
 from pebble.tracing import capture
+from tests.runtime.schedules import everything_again
 
 aten = torch.ops.aten
 
@@ -51,3 +53,37 @@ def test_a_plan_that_recomputes_through_dropout_keeps_every_bit() -> None:
     report = plan.validate()
     assert report.ok_bitwise
     assert report.exact
+
+
+STRIDED = {
+    "permuted": lambda t: t.permute(0, 2, 3, 1),
+    "transposed and cut": lambda t: t.transpose(1, 3)[:, 1:3],
+    "channels last": lambda t: t.contiguous(memory_format=torch.channels_last),
+    "expanded": lambda t: t[:, :1].expand(4, 6, 8, 5),
+    "expanded the other way": lambda t: t[:, :1].permute(2, 1, 0, 3).expand(8, 6, 4, 5),
+}
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout, nn.AlphaDropout, nn.Dropout2d])
+@pytest.mark.parametrize("name", STRIDED)
+def test_draws_for_strided_tensors_are_eager_s(name: str, dropout: type[nn.Module]) -> None:
+    class Drops(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.weight = nn.Parameter(torch.randn(4, 6, 8, 5))
+            self.drop = dropout(0.3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.drop(STRIDED[name](self.weight * x)) * 1.5).square().sum()
+
+    model, twin, x = Drops(), Drops(), torch.randn(4, 6, 8, 5)
+    captured = capture(model, (x,))
+    module = build(model, captured, everything_again(captured.graph))
+    torch.manual_seed(5)
+    twin(x).backward()
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    module(x).backward()
+    assert torch.equal(after, torch.rand(1))
+    assert torch.equal(model.weight.grad, twin.weight.grad)

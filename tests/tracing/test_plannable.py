@@ -84,11 +84,16 @@ def one_rank(tmp_path: Path) -> Iterator[None]:
 def test_distributed_data_parallel_goes_around_the_planned_module() -> None:
     model = tower()
     twin = copy.deepcopy(model)
-    with pytest.raises(InvalidArgument, match=r"^The model is wrapped .* \.module"):
-        planned(nn.parallel.DistributedDataParallel(model), X)
     with pytest.raises(InvalidArgument, match="^Part '0' of the model is wrapped"):
         planned(nn.Sequential(nn.parallel.DistributedDataParallel(model)), X)
     assert_trains_like(nn.parallel.DistributedDataParallel(planned(model, X)), twin)
+    model = tower()
+    twin = copy.deepcopy(model)
+    wrapped = nn.parallel.DistributedDataParallel(model)
+    assert planned(wrapped, X) is wrapped
+    assert plannable(wrapped) is not model and plannable(wrapped)[0] is model[0]
+    assert_trains_like(wrapped, twin)
+    assert pebble.status(wrapped).planned_calls == 1
 
 
 @pytest.mark.usefixtures("one_rank")

@@ -11,6 +11,7 @@ import torch
 from pebble.errors import CaptureError
 from pebble.tracing import capture
 from pebble.tracing.shared_memory import share_memory
+from pebble.tracing.signature import SlotKind
 from tests.tracing.capturing import Function, X
 
 BASE = torch.zeros(6, 8)
@@ -58,10 +59,22 @@ def with_buffer(function: Callable[..., torch.Tensor]) -> Function:
 
 
 @pytest.mark.parametrize("view", [lambda x: x, lambda x: x.view(4, 8), lambda x: x.detach()])
-def test_a_write_to_one_of_two_views_is_refused(view: Callable[..., torch.Tensor]) -> None:
+def test_arguments_that_are_the_same_elements_are_one_tensor_to_a_step_that_writes(
+    view: Callable[..., torch.Tensor],
+) -> None:
     x = X.clone()
+    captured = capture(Function(writes_first), (x, view(x)))
+    (slot,) = (s for s in captured.slots if s.kind is SlotKind.INPUT)
+    assert (slot.name, slot.aliases) == ("args[0]", ("args[1]",))
+
+
+@pytest.mark.parametrize("view", [lambda x: x.t(), lambda x: x[1:]])
+def test_a_write_to_one_of_two_overlapping_views_is_refused(
+    view: Callable[..., torch.Tensor],
+) -> None:
+    x = torch.zeros(8, 8)
     with pytest.raises(CaptureError, match=r"args\[0\].*args\[1\].*Pass a copy"):
-        capture(Function(writes_first), (x, view(x)))
+        capture(Function(lambda m, a, b: m.first(a.add_(1.0)).sum() + b.sum()), (x, view(x)))
 
 
 def test_a_write_to_an_input_that_is_a_parameter_or_a_buffer_is_refused() -> None:

@@ -13,6 +13,9 @@ from pebble.tracing import Captured
 from tests.tracing.asserting import checked
 from tests.tracing.capturing import Function, X, agree
 
+# torch 2.11 itself traces none of them.
+ONE_HOT_CHECKS = 0 if torch.__version__.startswith("2.11.") else 2
+
 
 class InverseInBackward(torch.autograd.Function):
     """Its check of a singular matrix belongs to the backward half."""
@@ -43,7 +46,7 @@ def checks_of(captured: Captured) -> list[int]:
     ("function", "checks"),
     [
         (checked, 1),
-        (lambda z: z * F.one_hot(z.argmax(-1), 8), 2),
+        (lambda z: z * F.one_hot(z.argmax(-1), 8), ONE_HOT_CHECKS),
         (lambda z: torch.linalg.solve(square(z), z), 1),
         (lambda z: torch.linalg.inv(square(z)) @ torch.linalg.inv(square(z) + 1), 2),
         (lambda z: torch.linalg.cholesky(square(z).expand(2, 4, 4)) @ z, 1),

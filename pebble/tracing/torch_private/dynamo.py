@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import fx, nn
 
 from pebble.errors import CaptureError
-from pebble.tracing.torch_private.activation_marks import unmarked_activations
+from pebble.tracing.python_reads import PythonReads
+from pebble.tracing.python_writes import PythonWrites
+from pebble.tracing.torch_private.dynamo_frame import Frame, after_writes, loosened
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,16 @@ class ForwardTrace:
         Python state that the forward changes and the graph does not.
     symbol : str or None
         Line that makes the first number or size that depends on data ("" if unknown).
+    reads : PythonReads
+        The Python state that the graph depends on.
+    places : tuple of int or None
+        Where `reads` finds each of `tensors`; None for an input.
+    writes : PythonWrites
+        The attributes that the forward sets.
+    written : tuple of int
+        Which results of the graph are the tensors that `writes` sets.
+    lost : tuple of str
+        Objects that the forward changes in ways that no step repeats.
     """
 
     graph_module: fx.GraphModule
@@ -46,65 +55,76 @@ class ForwardTrace:
     fake_mode: Any
     side_effects: tuple[str, ...] = ()
     symbol: str | None = None
+    reads: PythonReads = field(default_factory=PythonReads, repr=False)
+    places: tuple[int | None, ...] = ()
+    writes: PythonWrites = field(default_factory=PythonWrites, repr=False)
+    written: tuple[int, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ForwardTrace:
     """Trace the model's forward into one graph, running nothing."""
-    # Dynamo reads bytecode, so Python in the forward (loops, dataclasses, logging) is followed;
-    # this entry point of it installs nothing in the model and leaves no compiled code behind.
-    from torch._dynamo.functional_export import dynamo_graph_capture_for_export
-
-    # It overwrites the graph it made with the model's own where the model is itself a graph.
-    root = _Held(model) if isinstance(model, fx.GraphModule) else model
-    with _told_warnings() as told, unmarked_activations():
-        try:
-            module = dynamo_graph_capture_for_export(root)(*args, **kwargs)
-        except AssertionError as error:
-            if "backend_input" not in str(error):
-                raise
+    frame = Frame.of(model, args, kwargs)
+    counters = frame.counters
+    if counters:
+        # Followed as symbols: the graph is the same for all numbers that take the same branches.
+        frame = Frame.of(model, args, kwargs, counters)
+        if frame.takes_symbols():
+            names = " and ".join(repr(name.rpartition(".")[2]) for name in counters)
             raise CaptureError(
-                f"The forward of {type(model).__name__} computes nothing with these inputs. Pass "
-                "the inputs that it trains on, and return a tensor."
-            ) from error
-    effects = [text for text in told if "side effects" in text]
-    places = [place for text in effects for place in re.findall(r"\"([^\"]+)\"", text)]
-    call = (*args, *kwargs.values())
+                f"The forward of {type(model).__name__} counts in {names} and computes with the "
+                "count, which is another graph at every step. Keep the count in a buffer and add "
+                "to it in place (self.count.add_(1))."
+            )
+    if frame.writes.writes:
+        later = _afterwards(frame, args, kwargs)
+        if later is not None and frame.same_as(later):
+            frame.reads = loosened(frame)
+    return _trace(frame, (*args, *kwargs.values()))
+
+
+def _afterwards(frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Frame | None:
+    """The trace of the call that comes after the traced one; None if nothing is other then."""
+    with after_writes(frame) as changed:
+        if not changed:
+            return None
+        try:
+            return Frame.of(frame.model, args, kwargs, frame.counters)
+        except Exception:
+            return None
+
+
+def _trace(frame: Frame, call: tuple[Any, ...]) -> ForwardTrace:
+    module = frame.module
+    handed: Any = module.graph.output_node().args[0]
+    returned = len(handed)
+    positions = frame.result_positions()
+    if positions is None:  # a tensor that the graph does not make
+        frame.effects.lost.update(frame.reads.places[w.place].text for w in frame.writes.writes)
+        positions, frame.writes = (), PythonWrites()
+    results: Any = module.graph.output_node().args[0]
     codegen = module.graph._codegen  # holds the bytecode that flattens inputs, rebuilds outputs
-    tensors = tuple(codegen.process_inputs(*call))
-    results = module.graph.output_node().args[0]
-    examples = tuple(node.meta["example_value"] for node in results)
 
     def rebuild(leaves: Sequence[Any]) -> Any:
         codegen.process_inputs(*call)
-        return codegen.process_outputs(list(leaves))
+        return codegen.process_outputs(list(leaves)[:returned])
 
-    mode, symbol = module.meta["fake_mode"], _first_symbol(module.graph)
-    return ForwardTrace(module, tensors, examples, rebuild, mode, tuple(places), symbol)
-
-
-@contextlib.contextmanager
-def _told_warnings() -> Iterator[list[str]]:
-    """What dynamo warns of meanwhile."""
-    # Python's filters are those of all threads: one that leaves `catch_warnings` (numba compiles in
-    # a thread) would take ours away. So dynamo's module that warns is given an ear of our own.
-    from torch._dynamo import output_graph
-
-    told: list[str] = []
-    with mock.patch.object(output_graph, "warnings", _Ear(told)):
-        yield told
-
-
-class _Ear:
-    """The module `warnings`, but what is warned of goes into a list."""
-
-    def __init__(self, told: list[str]) -> None:
-        self.told = told
-
-    def warn(self, message: Any, *_: Any, **__: Any) -> None:
-        self.told.append(str(message))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(warnings, name)
+    told = [text for text in frame.effects.told if "side effects" in text]
+    places = (place for text in told for place in re.findall(r"\"([^\"]+)\"", text))
+    return ForwardTrace(
+        module,
+        frame.tensors,
+        tuple(node.meta["example_value"] for node in results),
+        rebuild,
+        module.meta["fake_mode"],
+        tuple(place for place in places if place not in frame.effects.restored),
+        _first_symbol(module.graph),
+        frame.reads,
+        frame.places,
+        frame.writes,
+        positions,
+        tuple(sorted(frame.effects.lost)),
+    )
 
 
 def _first_symbol(graph: fx.Graph) -> str | None:
@@ -117,12 +137,3 @@ def _first_symbol(graph: fx.Graph) -> str | None:
             lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
             return ":".join(lines[-1]) if lines else ""
     return None
-
-
-class _Held(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self._held = model
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self._held(*args, **kwargs)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import fx
 
 from pebble.tracing.torch_private.effect_tokens import drop_tokens
+from pebble.tracing.torch_private.interpolation import interpolation_in_one_kernel
+from pebble.tracing.torch_private.older_releases import kept_checks
+from pebble.tracing.torch_private.sparse_rows import sparse_gradients_as_rows
 
 
 class EndKind(StrEnum):
@@ -44,7 +48,10 @@ class JointTrace:
 
 
 def trace_joint(
-    graph: fx.GraphModule, tensors: Sequence[torch.Tensor], fake_mode: Any
+    graph: fx.GraphModule,
+    tensors: Sequence[torch.Tensor],
+    fake_mode: Any,
+    stand_ins: Mapping[int, torch.Tensor] = MappingProxyType({}),
 ) -> JointTrace:
     """Trace forward and backward of a flat graph into one functional aten graph.
 
@@ -54,6 +61,8 @@ def trace_joint(
         One placeholder per tensor; returns a tuple of tensors.
     tensors : sequence of Tensor
     fake_mode : FakeTensorMode
+    stand_ins : mapping of int to Tensor
+        By the `id` of a tensor, what it is traced as, of open sizes; the others have fixed ones.
     """
     # The joint graph with a description of every input and output; the older entry points have
     # a positional schema that knows no mutated inputs.
@@ -63,11 +72,17 @@ def trace_joint(
     from torch._guards import TracingContext, tracing
 
     # Real tensors would silently get symbolic sizes inside the context.
-    flat = tuple(fake_mode.from_tensor(t, static_shapes=True) for t in tensors)
+    flat = tuple(
+        stand_ins[id(t)] if id(t) in stand_ins else fake_mode.from_tensor(t, static_shapes=True)
+        for t in tensors
+    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(fake_mode)
         stack.enter_context(tracing(TracingContext(fake_mode)))
         stack.enter_context(_backward_outside_autocast())
+        stack.enter_context(interpolation_in_one_kernel())
+        stack.enter_context(kept_checks())
+        stack.enter_context(sparse_gradients_as_rows())
         made = aot_export_joint_with_descriptors(
             stack, graph, flat, {}, keep_inference_input_mutations=False
         )

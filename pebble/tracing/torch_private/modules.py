@@ -6,6 +6,7 @@ in public, and can be listed and put back only here.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 
 _STORES = ("_parameters", "_buffers")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_SHARDING = ("__composable_api", "_is_fsdp_managed", "_fsdp_use_orig")
 
 
 def child_of(module: nn.Module, key: str) -> nn.Module | None:
@@ -63,3 +65,39 @@ def call_hooks(module: nn.Module) -> Iterator[tuple[str, Any]]:
     for kind in _HOOKS:
         for hook in getattr(module, kind).values():
             yield kind.strip("_").replace("_", " "), hook
+
+
+@contextlib.contextmanager
+def hooks_kept(module: nn.Module) -> Iterator[None]:
+    """After it the module has the hooks of a call that it had before, in their order."""
+    before = {kind: dict(getattr(module, kind)) for kind in _HOOKS}
+    try:
+        yield
+    finally:
+        for kind, hooks in before.items():
+            now: dict[int, Any] = getattr(module, kind)
+            now.clear()
+            now.update(hooks)
+
+
+def drop_hooks(module: nn.Module, dropped: Callable[[Any], bool]) -> None:
+    """Take those hooks off that a call of the module would run."""
+    for kind in _HOOKS:
+        hooks: dict[int, Any] = getattr(module, kind)
+        for key in [key for key, hook in hooks.items() if dropped(hook)]:
+            del hooks[key]
+
+
+def without_hooks(module: nn.Module) -> dict[str, Any]:
+    """What a module holds, with stores of its own that are empty: no hook, tensor or child.
+
+    Nor what `fully_shard` leaves on it.
+    """
+    stores = ("_parameters", "_buffers", "_modules")
+    fresh = vars(nn.Module())
+    held = {k: v for k, v in vars(module).items() if not k.startswith(_SHARDING)}
+    return (
+        {name: fresh.get(name, value) for name, value in held.items()}
+        | {name: fresh[name] for name in stores}
+        | {"training": module.training}
+    )

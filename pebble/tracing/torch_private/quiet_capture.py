@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+
+from pebble.collection import without_collection
+from pebble.tracing.torch_private.card_tables import backward_in_this_thread, is_pretended
+from pebble.tracing.torch_private.older_releases import unlogged_settings
+from pebble.tracing.torch_private.real_layouts import real_layouts
 
 
 @contextlib.contextmanager
@@ -32,11 +36,14 @@ def quiet_capture() -> Iterator[None]:
     }  # fmt: skip
     loggers |= {print, warnings.warn}
     with (
+        real_layouts(),
         torch.inference_mode(False),
+        backward_in_this_thread() if is_pretended() else contextlib.nullcontext(),
         torch.enable_grad(),
         _kept_random_state(),
-        _no_collection(),
+        without_collection(),
         _no_tracebacks(),
+        unlogged_settings(),
         warnings.catch_warnings(),
         config.patch(
             ignore_logging_functions=loggers | set(config.ignore_logging_functions),
@@ -49,17 +56,6 @@ def quiet_capture() -> Iterator[None]:
     ):
         warnings.simplefilter("ignore")
         yield
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import torch
 
+from pebble.tracing.torch_private.sparse_rows import parts
+
 
 def storage_id(tensor: torch.Tensor | torch.UntypedStorage) -> int:
     """Identity of a tensor's storage; valid while the tensor is alive.
@@ -23,7 +25,7 @@ def storage_id(tensor: torch.Tensor | torch.UntypedStorage) -> int:
 
 
 def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Bytes of the storages of tensors, each once.
+    """Bytes of the storages of tensors, each once; a sparse one has those of its parts.
 
     Examples
     --------
@@ -32,4 +34,9 @@ def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
     >>> storage_bytes([x, x[1:], torch.zeros(1)])
     20
     """
-    return sum({storage_id(t): t.untyped_storage().nbytes() for t in tensors}.values())
+    held = {storage_id(t): t.untyped_storage().nbytes() for each in tensors for t in _dense(each)}
+    return sum(held.values())
+
+
+def _dense(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return parts(tensor) if tensor.layout is torch.sparse_coo else (tensor,)

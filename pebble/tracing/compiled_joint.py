@@ -9,17 +9,26 @@ import torch
 from torch import fx
 
 from pebble.errors import CaptureError
-from pebble.tracing import Captured, Output, OutputKind, Slot, SlotKind, State
+from pebble.tracing.captured import Captured, State
+from pebble.tracing.fused_groups import inlined_nodes
 from pebble.tracing.graph_builder import build_graph
 from pebble.tracing.refusals import check_layouts
-from pebble.tracing.signature import StepSignature
+from pebble.tracing.signature import Output, OutputKind, Slot, SlotKind, StepSignature
 from pebble.tracing.tangent_storages import separate_tangents
 
 
 def capture_joint(
-    joint: fx.GraphModule, n_primals: int, n_outputs: int, static: frozenset[int]
+    joint: fx.GraphModule,
+    n_primals: int,
+    n_outputs: int,
+    static: frozenset[int],
+    *,
+    fused: bool = False,
 ) -> Captured:
     """A joint graph of torch.compile as a captured step.
+
+    Writes to inputs at the end of the forward leave the graph: they are outputs of the capture,
+    after the others (see `put_writes_back`).
 
     Parameters
     ----------
@@ -30,6 +39,8 @@ def capture_joint(
         So many outputs belong to the forward.
     static : frozenset of int
         Primals that are parameters or buffers.
+    fused : bool
+        Whether a compiler fuses kernels: what it computes inside of others is no value.
 
     Raises
     ------
@@ -52,15 +63,19 @@ def capture_joint(
             f"{n_outputs} forward outputs; effect tokens and outputs that are no tensors cannot be "
             "planned. Use pebble.optimize and Plan.apply on the model instead."
         )
+    writes = _take_writes(joint)
     check_layouts(joint)
     separate_tangents(joint.graph, tangents)
     constants = [n for n in joint.graph.nodes if n.op == "get_attr" and "val" in n.meta]
     slots = _slots(primals, gradients, static)
     slots += [Slot(SlotKind.CONSTANT, str(n.target), n) for n in constants]
     outputs = _outputs(joint, handed, primals, {n.meta.get("desc") for n in tangents})
+    outputs += [Output(OutputKind.BUFFER_UPDATE, to.name, made) for to, made in writes]
     by_primal = dict(zip(primals, gradients))
     roots = tuple(Slot(SlotKind.TANGENT, n.name, n) for n in tangents)
-    built = build_graph(joint, StepSignature.of(slots, roots, outputs, by_primal), name="compiled")
+    signature = StepSignature.of(slots, roots, outputs, by_primal)
+    inlined = inlined_nodes(joint, signature) if fused else frozenset()
+    built = build_graph(joint, signature, name="compiled", inlined=inlined)
     return Captured(
         **vars(built),
         joint=joint,
@@ -74,6 +89,47 @@ def capture_joint(
         fake=False,
         device=str(primals[0].meta["val"].device) if primals else "cpu",
     )
+
+
+def put_writes_back(forward: fx.GraphModule, captured: Captured, n_outputs: int) -> None:
+    """Write to the inputs at the end of a forward half, as the joint graph did.
+
+    Parameters
+    ----------
+    forward : fx.GraphModule
+        Returns the outputs of the capture, then what is saved; changed in place.
+    captured : Captured
+    n_outputs : int
+        Forward outputs without those that are written to inputs.
+    """
+    graph = forward.graph
+    inputs = {node.name: node for node in graph.nodes if node.op == "placeholder"}
+    end = graph.output_node()
+    results: list[Any] = list(end.args[0])  # type: ignore[arg-type]
+    updates = captured.outputs[n_outputs:]
+    with graph.inserting_before(end):
+        for output, made in zip(updates, results[n_outputs:]):
+            target = inputs[output.name]
+            written = graph.call_function(torch.ops.aten.copy_.default, (target, made))
+            written.meta = dict(target.meta)
+    end.args = ((*results[:n_outputs], *results[n_outputs + len(updates) :]),)
+    forward.recompile()
+
+
+def _take_writes(joint: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
+    """The inputs that the forward writes to at its end, and what with; the writes are removed."""
+    found = []
+    for node in list(joint.graph.nodes):
+        if node.target is not torch.ops.aten.copy_.default or node.args[0].op != "placeholder":
+            continue
+        if node.users:
+            raise CaptureError(
+                f"The compiled graph reads input {node.args[0].name!r} after it has written to it; "
+                "such a step cannot be planned. Use pebble.optimize and Plan.apply on the model."
+            )
+        found.append((node.args[0], node.args[1]))
+        joint.graph.erase_node(node)
+    return found
 
 
 def _slots(

@@ -1,0 +1,1 @@
+"""What a card reserves: torch's caching allocator simulated, fed with what a schedule allocates."""

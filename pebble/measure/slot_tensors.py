@@ -1,0 +1,47 @@
+"""The tensors that a captured step is given: of the model, of a call, and its constants."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+import torch
+from torch import fx, nn
+
+from pebble.tracing.captured import Captured
+from pebble.tracing.inputs import Inputs
+from pebble.tracing.signature import SlotKind
+from pebble.tracing.torch_private.pytree import call_leaves
+
+
+def slot_tensors(
+    captured: Captured, model: nn.Module, inputs: Inputs
+) -> dict[fx.Node, torch.Tensor] | None:
+    """The tensor of every slot's node; None if one of them is not at hand.
+
+    Parameters
+    ----------
+    captured : Captured
+    model : nn.Module
+        What was captured.
+    inputs : Inputs
+        Of the model.
+    """
+    named: dict[tuple[SlotKind, str], object] = {
+        (SlotKind.INPUT, path): leaf
+        for path, leaf in call_leaves(inputs.args, dict(inputs.kwargs))[0]
+    }
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        named[SlotKind.PARAMETER, name] = parameter
+    for name, buffer in model.named_buffers(remove_duplicate=False):
+        named[SlotKind.BUFFER, name] = buffer
+    found: dict[fx.Node, torch.Tensor] = {}
+    for slot in captured.slots:
+        if slot.kind is SlotKind.CONSTANT:
+            tensor = attrgetter(str(slot.node.target))(captured.joint)
+        else:
+            tensor = named.get((slot.kind, slot.name))
+        like = slot.node.meta["val"]
+        if not isinstance(tensor, torch.Tensor) or tensor.shape != like.shape:
+            return None
+        found[slot.node] = tensor.detach()
+    return found

@@ -1,0 +1,1 @@
+"""Plans of one model for every batch size and length within a budget."""

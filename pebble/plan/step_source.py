@@ -1,0 +1,220 @@
+"""Steps of a model at new shapes: from one trace of open sizes, else traced one by one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from pebble.errors import CaptureError, PlanMismatch
+from pebble.measure.step import Step, step_of, trace
+from pebble.measure.workspaces import Workspaces
+from pebble.options import StepOptions
+from pebble.runtime.guards import Guards
+from pebble.tracing.captured import Captured
+from pebble.tracing.inputs import Inputs
+from pebble.tracing.resized_inputs import changing_dimensions
+from pebble.tracing.step_form import StepForm
+from pebble.tracing.symbolic_capture import SymbolicStep
+from pebble.tracing.torch_private.pytree import call_leaves, tree_map_only
+from pebble.tracing.training_mode import training_mode
+
+logger = logging.getLogger("pebble")
+
+MOST_TRACES = 3
+"""Symbolic traces of one model; what they do not cover is traced shape by shape."""
+Known = Callable[[Captured], Workspaces | None]
+"""What the values and temporaries of a captured step weigh, where that is known."""
+
+
+class StepSource:
+    """Traces the steps of one model, each as little as it must.
+
+    The first shape is traced as it is. A second one that differs in nothing but sizes has those
+    sizes left open; every further one that this trace holds for is put together from it.
+
+    Parameters
+    ----------
+    options : StepOptions
+
+    Attributes
+    ----------
+    traces : int
+        How often the model was traced.
+    """
+
+    def __init__(self, options: StepOptions) -> None:
+        self.options = options
+        self.traces = 0
+        self._seen: list[Inputs] = []
+        self._open: list[tuple[SymbolicStep, Guards]] = []
+        self._refused = 0
+
+    def step(self, model: nn.Module, inputs: Inputs, known: Known | None = None) -> Step:
+        """The step of a model on these inputs, measured.
+
+        Parameters
+        ----------
+        known : callable, optional
+            Tells the bytes of a captured step; what it does not know is measured.
+
+        Raises
+        ------
+        CaptureError, InvalidArgument
+        """
+        captured = self.opened(model, inputs)
+        if captured is None:
+            self.traces += 1
+            step = trace(model, inputs, self.options)
+        else:
+            step = step_of(model, inputs, captured, self.options, known and known(captured))
+        self._note(inputs)
+        return step
+
+    def opened(self, model: nn.Module, inputs: Inputs) -> Captured | None:
+        """The captured step for these inputs, where a trace of open sizes holds for them.
+
+        None under autocast: steps put together from such a trace were rounded otherwise there.
+        """
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled(_device_type(inputs)):
+            return None
+        return self._from_open(model, inputs) or self._opened(model, inputs)
+
+    def changed(self, options: StepOptions) -> StepSource:
+        """The same for other options of the step; what was traced serves them, too."""
+        other = StepSource(options)
+        other.traces, other._seen, other._refused = self.traces, self._seen, self._refused
+        form = StepForm.asked(options)
+        other._open = [(replace(symbolic, form=form), guards) for symbolic, guards in self._open]
+        return other
+
+    def captured(self, model: nn.Module, inputs: Inputs) -> Captured:
+        """The captured step for these inputs, not measured.
+
+        Raises
+        ------
+        CaptureError
+        """
+        found = self.opened(model, inputs)
+        if found is None:
+            self.traces += 1
+            with training_mode(model):
+                form = StepForm.asked(self.options)
+                found = form.capture(model, inputs.args, inputs.kwargs)
+        return found
+
+    def open_for(self, model: nn.Module, inputs: Inputs, other: Inputs) -> bool:
+        """Trace a step with the sizes left open in which two calls differ; whether that went."""
+        dimensions = changing_dimensions(inputs, other)
+        return bool(dimensions) and self._open_sizes(model, inputs, dimensions or {}) is not None
+
+    def _from_open(self, model: nn.Module, inputs: Inputs) -> Captured | None:
+        for symbolic, guards in self._open:
+            if not _still_so(guards, model):
+                continue
+            try:
+                with training_mode(model):
+                    captured = symbolic.at(model, inputs.args, inputs.kwargs)
+                if captured is not None and _fits(model, captured, inputs):
+                    return captured
+            except Exception as error:  # whatever torch says of sizes: it is traced by itself
+                logger.info("A trace of open sizes does not hold here: %s", error)
+        return None
+
+    def _opened(self, model: nn.Module, inputs: Inputs) -> Captured | None:
+        """The step from a new trace of open sizes, if an earlier call differs in sizes only."""
+        for other in reversed(self._seen):
+            dimensions = changing_dimensions(inputs, other)
+            if dimensions and any(dimensions.values()):
+                return self._open_sizes(model, inputs, _with_batch(inputs, dimensions))
+        return None
+
+    def _open_sizes(
+        self, model: nn.Module, inputs: Inputs, dimensions: dict[str, tuple[int, ...]]
+    ) -> Captured | None:
+        if len(self._open) + self._refused >= MOST_TRACES or not _tell_apart(inputs, dimensions):
+            return None
+        form = StepForm.asked(self.options)
+        self.traces += 1
+        try:
+            with training_mode(model):
+                symbolic = SymbolicStep.capture(model, inputs.args, inputs.kwargs, form, dimensions)
+                captured = symbolic.at(model, inputs.args, inputs.kwargs)
+            if captured is None:
+                raise CaptureError("the trace does not hold for its own sizes")
+            guards = Guards.of(model, captured)
+        except Exception as error:  # whatever torch says of sizes: shapes are traced one by one
+            self._refused += 1
+            self.traces -= 1
+            logger.info("Sizes are not left open: %s", error)
+            return None
+        self._open.append((symbolic, guards))
+        return captured
+
+    def _note(self, inputs: Inputs) -> None:
+        """Remember the form of a call, without its data."""
+        if any(changing_dimensions(inputs, seen) is not None for seen in self._seen):
+            return
+        self._seen.append(_without_data(inputs))
+
+
+def _device_type(inputs: Inputs) -> str:
+    return next((t.device.type for t in inputs.tensors()), "cpu")
+
+
+def _still_so(guards: Guards, model: nn.Module) -> bool:
+    try:
+        found = guards.model.match(model)
+        if guards.python is not None:
+            guards.python.match(model, found)
+    except PlanMismatch:
+        return False
+    return True
+
+
+def _fits(model: nn.Module, captured: Captured, inputs: Inputs) -> bool:
+    try:
+        Guards.of(model, captured).match(model, inputs.args, inputs.kwargs)
+    except PlanMismatch:
+        return False
+    return True
+
+
+def _with_batch(
+    inputs: Inputs, dimensions: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """The first dimension too, where all inputs have the same one: a last batch is smaller."""
+    leaves = [(path, leaf) for path, leaf in _tensors(inputs) if leaf.dim()]
+    sizes = {leaf.shape[0] for _, leaf in leaves}
+    if len(sizes) != 1:
+        return dimensions
+    wider = {path: tuple(sorted({0, *dimensions.get(path, ())})) for path, _ in leaves}
+    return wider if _tell_apart(inputs, wider) else dimensions
+
+
+def _tell_apart(inputs: Inputs, dimensions: dict[str, tuple[int, ...]]) -> bool:
+    """Whether sizes that change differ from one another, and from 0 and 1."""
+    first = {
+        leaf.shape[d] for path, leaf in _tensors(inputs) for d in dimensions.get(path, ()) if not d
+    }
+    later = {
+        leaf.shape[d] for path, leaf in _tensors(inputs) for d in dimensions.get(path, ()) if d
+    }
+    return first.isdisjoint(later) and min(first | later, default=2) > 1
+
+
+def _tensors(inputs: Inputs) -> list[tuple[str, torch.Tensor]]:
+    leaves, _ = call_leaves(inputs.args, dict(inputs.kwargs))
+    return [(path, leaf) for path, leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _without_data(inputs: Inputs) -> Inputs:
+    args, kwargs = tree_map_only(
+        torch.Tensor,
+        lambda t: torch.empty((), dtype=t.dtype, device=t.device).expand(t.shape),
+        (inputs.args, dict(inputs.kwargs)),
+    )
+    return Inputs(args, kwargs)
