@@ -15,6 +15,8 @@ from pebble.games.moves import Act, Move, place, remove
 
 _MOST_MOVES = 200_000
 _LEVELS = 24
+_ALWAYS = 3
+"""So many levels take milliseconds: they are made also where a search has used up the time."""
 _SMALL = 4
 """Cones of so many nodes are placed whole at any level: going deeper would save no pebble."""
 
@@ -51,10 +53,10 @@ def nested_strategy(
 def nested_strategies(
     board: Board, order: Iterable[int], *, deadline: float
 ) -> Iterator[tuple[Move, ...]]:
-    """The strategies of all levels, until time is up."""
+    """The strategies of all levels, until time is up; the first few in any case."""
     order = tuple(order)
     for level in range(1, _LEVELS):
-        if time.monotonic() > deadline:
+        if level > _ALWAYS and time.monotonic() > deadline:
             return
         try:
             yield nested_strategy(board, level, order)

@@ -24,6 +24,8 @@ from pebble.games import (
     pareto_front,
     play,
 )
+from pebble.games.arena import Arena
+from pebble.games.constructions.heuristics import construct
 from pebble.games.exact.search import search
 from pebble.solver import Status
 
@@ -259,6 +261,8 @@ def test_a_pebble_may_slide_back_onto_something_else_that_is_missing() -> None:
 def test_large_boards_get_a_strategy_with_nothing_in_place() -> None:
     result = least_cost(make_graph("pyramid:11"), InPlace(), 40, time_limit=1)
     assert (result.status, result.engine) == (Status.FEASIBLE, "heuristic")
+    arena = Arena.of(InPlace(), make_graph("pyramid:11"), None)
+    assert construct(arena.game, arena.board, 40, deadline=0.0).strategy, "no time was left"
     assert least_cost(make_graph("path:1"), InPlace(), engine="heuristic").cost == 0
 
 
