@@ -14,9 +14,9 @@ from pebble.games.board import Board
 from pebble.games.moves import Act, Move, place, remove
 
 _MOST_MOVES = 200_000
+_CHEAP = 20_000
+"""So many moves take a tenth of a second: they are made also where a search used up the time."""
 _LEVELS = 24
-_ALWAYS = 3
-"""So many levels take milliseconds: they are made also where a search has used up the time."""
 _SMALL = 4
 """Cones of so many nodes are placed whole at any level: going deeper would save no pebble."""
 
@@ -53,13 +53,12 @@ def nested_strategy(
 def nested_strategies(
     board: Board, order: Iterable[int], *, deadline: float
 ) -> Iterator[tuple[Move, ...]]:
-    """The strategies of all levels, until time is up; the first few in any case."""
+    """The strategies of all levels, until time is up; those of few moves in any case."""
     order = tuple(order)
     for level in range(1, _LEVELS):
-        if level > _ALWAYS and time.monotonic() > deadline:
-            return
+        most = _MOST_MOVES if time.monotonic() < deadline else _CHEAP
         try:
-            yield nested_strategy(board, level, order)
+            yield nested_strategy(board, level, order, most_moves=most)
         except TooLong:
             return
 
