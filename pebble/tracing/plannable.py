@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from pebble.errors import InvalidArgument
 from pebble.tracing.sharded import has_shards
@@ -26,6 +27,11 @@ _WRAPPERS = {
         "pebble.integrations.distributed.budgeted_blocks, before or after fully_shard"
     ),
 }
+
+_LAZY = (
+    "has parameters without a shape, which its first call makes. Call the model once on a batch "
+    "(under torch.no_grad()), then plan it"
+)
 
 _COMPILED = (
     "is compiled already. Pass the model as it was before torch.compile (its _orig_mod), or "
@@ -83,6 +89,9 @@ def _reason_against(module: nn.Module) -> str | None:
     for place, reason in _WRAPPERS.items():
         if any(home == place or home.startswith(f"{place}.") for home in homes):
             return reason
+    # a trace would draw them, at another random state than the first call of the loop
+    if any(is_lazy(t) for t in (*module._parameters.values(), *module._buffers.values())):
+        return _LAZY
     return None
 
 

@@ -31,6 +31,11 @@ _NO_GRAPH = (
     "Make this line free of data-dependent Python (torch.where for if, fixed shapes, no .item()), "
     "plan the part of the model without it, or plan it module by module (level='module')."
 )
+_CHECKS_VALUES = (
+    "Pass validate_args=False to the distributions of the forward (or set it for all: "
+    "torch.distributions.Distribution.set_default_validate_args(False)), which check the values of "
+    "their arguments at every call; or plan it module by module (level='module')."
+)
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 _Traced = TypeVar("_Traced")
 
@@ -50,11 +55,11 @@ def attempt(what: str, model: nn.Module, trace: Callable[[], _Traced]) -> _Trace
     except Exception as error:
         reason, where = explain(error)
         place = f" at {where}" if where else ""
-        advice = _advice(model, error)
+        advice = _advice(model, error, where)
         raise CaptureError(
             f"The {what} of {type(model).__name__} cannot be traced into one graph{place}: "
             f"{reason}. {advice}",
-            breaks_graph=advice in (_NO_RECURRENT, _NO_GRAPH),
+            breaks_graph=advice in (_NO_RECURRENT, _NO_GRAPH, _CHECKS_VALUES),
         ) from error
 
 
@@ -160,7 +165,7 @@ def _is_sparse(made: Any) -> bool:
     return any(isinstance(t, torch.Tensor) and t.layout is not torch.strided for t in found)
 
 
-def _advice(model: nn.Module, error: Exception) -> str:
+def _advice(model: nn.Module, error: Exception, where: str) -> str:
     if isinstance(error, TypeError) or _FAILED_CALL.search(str(error)):
         return "Check that the model runs on these inputs."
     averaging = [repr(name) for name, m in model.named_modules() if _averages_over_all(m)]
@@ -178,7 +183,7 @@ def _advice(model: nn.Module, error: Exception) -> str:
             "Switch the model's own gradient checkpointing off first "
             "(model.gradient_checkpointing_disable()): pebble decides what is recomputed."
         )
-    return _NO_GRAPH
+    return _CHECKS_VALUES if "/torch/distributions/" in where else _NO_GRAPH
 
 
 def _averages_over_all(module: nn.Module) -> bool:

@@ -72,6 +72,14 @@ def test_what_is_no_model() -> None:
         plannable([tower()])
 
 
+def test_parameters_without_a_shape_are_made_by_the_users_own_call() -> None:
+    model = nn.Sequential(nn.Linear(8, 4), nn.LazyLinear(2), nn.LazyBatchNorm1d())
+    with pytest.raises(InvalidArgument, match="Part '1' of the model has parameters without a"):
+        capture(model, (X,))
+    model(X)
+    assert capture(model, (X,)).graph.ops
+
+
 @pytest.fixture
 def one_rank(tmp_path: Path) -> Iterator[None]:
     store = f"file://{tmp_path / 'store'}"

@@ -46,6 +46,19 @@ def test_numbers_and_sizes_that_depend_on_data_name_the_line(what: str) -> None:
     assert line_of(forward, 2 if what == "item" else 3) in str(caught.value)
 
 
+def test_distributions_that_check_their_arguments_are_told_how_not_to() -> None:
+    def drawn(validate: bool | None) -> Function:
+        def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+            spread = self.first(x).exp()
+            return torch.distributions.Normal(self.first(x), spread, validate).rsample()
+
+        return Function(forward)
+
+    with pytest.raises(CaptureError, match="validate_args=False"):
+        capture(drawn(None), (X,))
+    assert capture(drawn(False), (X,)).graph.ops
+
+
 def test_printing_and_warning_do_not_break_the_graph() -> None:
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
         print("text")  # noqa: T201
