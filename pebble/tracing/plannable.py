@@ -90,7 +90,8 @@ def _reason_against(module: nn.Module) -> str | None:
         if any(home == place or home.startswith(f"{place}.") for home in homes):
             return reason
     # a trace would draw them, at another random state than the first call of the loop
-    if any(is_lazy(t) for t in (*module._parameters.values(), *module._buffers.values())):
+    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    if any(is_lazy(t) for t in own):  # type: ignore[no-untyped-call]
         return _LAZY
     return None
 
