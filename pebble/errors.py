@@ -43,6 +43,11 @@ class InfeasibleBudget(PebbleError):
         self.budget_bytes = budget_bytes
         self.least_bytes = least_bytes
 
+    def of(self, subject: str) -> InfeasibleBudget:
+        """The same of a model and inputs that are named."""
+        told = f"No plan fits {subject}: {self}"
+        return InfeasibleBudget(told, budget_bytes=self.budget_bytes, least_bytes=self.least_bytes)
+
 
 class CaptureError(PebbleError):
     """The model's step could not be traced into one graph; names the user's line and a way out.

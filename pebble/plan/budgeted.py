@@ -14,11 +14,13 @@ from pebble.measure.memory import check_optimizer
 from pebble.measure.optimizers import optimizer_memory
 from pebble.measure.rank_memory import ranks_of
 from pebble.options import ChunkedLoss, Differentiate, SearchOptions, StepOptions
+from pebble.plan.block_planning import plan_blocks
 from pebble.plan.fused.fused_follower import EXECUTIONS, INDUCTOR, fuse
 from pebble.plan.optimization import find_held
 from pebble.plan.part_planning import PlansParts
 from pebble.plan.plan_store import PlanDirectory
 from pebble.plan.replanning import FIRST_SECONDS, LATER_SECONDS, Asked, Replanner
+from pebble.runtime.block_members import BlockMembers
 from pebble.runtime.part_follower import Parts
 from pebble.runtime.planned_module import wrap
 from pebble.runtime.replanning_follower import ReplanningFollower
@@ -62,6 +64,10 @@ def budgeted(
     inputs of a form that is new: other shapes, another mode of a submodule. What was planned once
     is kept. After `eval()`, under `torch.no_grad` and in generation the model itself runs.
 
+    A forward that is no single graph (control flow that depends on data, recurrent networks) is
+    planned module by module, as in `pebble.optimize`: the first call, and each one with larger
+    inputs than those before, is run a few times to be measured, once without a plan.
+
     Parameters
     ----------
     model : nn.Module
@@ -97,8 +103,9 @@ def budgeted(
     -------
     nn.Module
         Of the model's class, with its parameters, names and attributes; see `pebble.status`. A
-        call raises `InfeasibleBudget` if no plan fits its inputs, `CaptureError` if they give no
-        graph, and `PlanMismatch` if a Python value changes again and again.
+        call raises `InfeasibleBudget` if no plan fits its inputs, `CaptureError` if they can be
+        planned neither as a graph nor module by module, and `PlanMismatch` if a Python value
+        changes again and again.
 
     Raises
     ------
@@ -146,7 +153,8 @@ def budgeted(
     one_of("check", check, (None, True, False))
     one_of("background", background, (True, False))
     asked = Asked(budget, step, search, later, announce=display, check=check, background=background)
-    following = ReplanningFollower(Replanner(asked, store, find_held))
+    blocks = BlockMembers(plan_blocks)
+    following = ReplanningFollower(Replanner(asked, store, find_held), blocks=blocks)
     following.parts = Parts(PlansParts(lambda: asked, find=find_held))
     return put_inside(given, wrap(model, following))
 

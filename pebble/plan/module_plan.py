@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pebble.plan.module_step import ModuleStep
+    from pebble.runtime.block_follower import BlockPlan
     from pebble.runtime.module_validation import ModuleValidation
+    from pebble.runtime.promise import Promise
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,6 +120,38 @@ class ModulePlan(Printed):
             found[at.block] = found.get(at.block, 0) + 1
         return found
 
+    @property
+    def block_plan(self) -> BlockPlan:
+        """What the module that follows the plan needs to know of it."""
+        from pebble.runtime.block_follower import BlockPlan
+
+        counts: dict[str, int] = {}
+        for weight in self.calls:
+            at = weight.at
+            counts[at.block] = max(counts.get(at.block, 0), at.call + 1)
+        return BlockPlan(
+            chosen=self.chosen,
+            calls=counts,
+            layered=self.layered,
+            shapes=self.shapes,
+            input_bytes=self.resident.kinds.get("inputs", 0),
+            step_bytes=self.peak_bytes - self.resident.total,
+            fingerprint=self.fingerprint,
+        )
+
+    @property
+    def promise(self) -> Promise:
+        """What it was measured with, and what it needs."""
+        from pebble.runtime import Promise
+
+        return Promise(
+            self.record.device,
+            self.record.threads,
+            self.record.accumulation_steps > 1,
+            self.peak_bytes,
+            self.budget_bytes,
+        )
+
     # -- back to the model -------------------------------------------------------------------
 
     def apply(
@@ -145,30 +179,10 @@ class ModulePlan(Printed):
         PlanMismatch
             If the model has other parameters or lacks a block.
         """
-        from pebble.runtime import Promise
-        from pebble.runtime.block_follower import BlockPlan, follow
+        from pebble.runtime.block_follower import follow
         from pebble.tracing.wrapped import inside, put_inside
 
-        counts: dict[str, int] = {}
-        for weight in self.calls:
-            at = weight.at
-            counts[at.block] = max(counts.get(at.block, 0), at.call + 1)
-        plan = BlockPlan(
-            chosen=self.chosen,
-            calls=counts,
-            layered=self.layered,
-            shapes=self.shapes,
-            input_bytes=self.resident.kinds.get("inputs", 0),
-            step_bytes=self.peak_bytes - self.resident.total,
-            fingerprint=self.fingerprint,
-        )
-        promise = Promise(
-            self.record.device,
-            self.record.threads,
-            self.record.accumulation_steps > 1,
-            self.peak_bytes,
-            self.budget_bytes,
-        )
+        plan, promise = self.block_plan, self.promise
         return put_inside(model, follow(inside(model), plan, promise, on_mismatch))
 
     def validate(

@@ -13,7 +13,7 @@ from pebble.measure.optimizers import Weight, optimizer_memory
 from pebble.plan.replanning import Asked, Finder, Replanner
 from pebble.plan.step_search import find_within
 from pebble.runtime.follower import Follower
-from pebble.runtime.replanning_follower import Planned
+from pebble.runtime.planner import Planned
 from pebble.tracing.inputs import Inputs
 from pebble.tracing.torch_private.storages import storage_bytes
 

@@ -40,8 +40,8 @@ from pebble.progress import display_log, progress_line
 from pebble.ranks import ALONE
 from pebble.runtime.follower import Follower
 from pebble.runtime.input_forms import describe
+from pebble.runtime.planner import Planned
 from pebble.runtime.promise import Promise
-from pebble.runtime.replanning_follower import Planned
 from pebble.runtime.step_check import StepCheck
 from pebble.schedule import Schedule
 from pebble.solver import Result, solve
@@ -190,14 +190,14 @@ class Replanner:
         try:
             found, source, further = self._found(step)
         except InfeasibleBudget as error:
-            raise _with_subject(error, subject) from None
+            raise error.of(subject) from None
         seconds = time.perf_counter() - began
         self.sources[source] = self.sources.get(source, 0) + 1
         self._say("Planned %s: %s; %.1f s.", subject, _told(found, source, traced), seconds)
         if not self._told_loss:
             schedule, replay = found.result.schedule, found.result.trace
             assert schedule is not None and replay is not None
-            budget = self._search().budget_bytes
+            budget = self.next_search().budget_bytes
             self._told_loss = tell_unnamed_loss(found.step, schedule, replay, budget)
         made = Planned(self._member(model, found), seconds, found.overhead)
         if further is not None:
@@ -252,7 +252,8 @@ class Replanner:
         with display_log(self.asked.announce):
             logger.info(text, *values)
 
-    def _search(self) -> PlanSearch:
+    def next_search(self) -> PlanSearch:
+        """The search for the next form of inputs: its budget and its time."""
         asked = self.asked
         first = not self.sources.get(Source.SOLVED)
         seconds = asked.search.time_limit if first else asked.later_seconds
@@ -261,7 +262,7 @@ class Replanner:
 
     def _found(self, step: Step) -> tuple[Found, Source, PlanSearch | None]:
         """What is found for a step, and the search that is to go on beside training."""
-        search = self._search()
+        search = self.next_search()
         if not self.asked.background:
             return *self._with_room(step, search), None
         first = replace(search, deadline=Deadline(min(FIRST_OF_ALL_SECONDS, search.deadline.left)))
@@ -371,14 +372,6 @@ def _tell_reserved(found: Found, search: PlanSearch) -> None:
         "pebble.budgeted, which plans for that, or set PYTORCH_CUDA_ALLOC_CONF="
         "expandable_segments:True.",
         BudgetNotKept,
-    )
-
-
-def _with_subject(error: InfeasibleBudget, subject: str) -> InfeasibleBudget:
-    return InfeasibleBudget(
-        f"No plan fits {subject}: {error}",
-        budget_bytes=error.budget_bytes,
-        least_bytes=error.least_bytes,
     )
 
 

@@ -11,7 +11,8 @@ from pebble.errors import InvalidArgument, PebbleError
 from pebble.runtime.follower import follower_of
 from pebble.runtime.input_forms import InputForm
 from pebble.runtime.planned_module import PlannedModule, plan_in_place, unplan
-from pebble.runtime.replanning_follower import Planner, ReplanningFollower
+from pebble.runtime.planner import Planner
+from pebble.runtime.replanning_follower import ReplanningFollower
 from pebble.runtime.side_entrances import trains
 
 PartPlanner = Callable[[nn.Module, nn.Module], Planner]

@@ -4,53 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from pebble.errors import CaptureError, InfeasibleBudget, PlanMismatch
+from pebble.runtime.block_members import BlockMembers
 from pebble.runtime.effect import Effect
 from pebble.runtime.follower import Follower, Following, PendingCheck, own_forward, unplanned
 from pebble.runtime.input_forms import InputForm
 from pebble.runtime.members import MOST_CHANGES, Changes, Members
 from pebble.runtime.plan_status import PlanStatus
 from pebble.runtime.planned_step import PlannedStep
+from pebble.runtime.planner import Planned, Planner
 from pebble.runtime.promise import Promise
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A plan that was made for a call.
-
-    Attributes
-    ----------
-    member : Follower
-    seconds : float
-        That it took.
-    overhead : float
-        What is computed again, as a share of the step that keeps everything.
-    """
-
-    member: Follower
-    seconds: float
-    overhead: float = 0.0
-
-
-class Planner(Protocol):
-    """Makes plans for the calls of a model; stands above the runtime."""
-
-    def __call__(
-        self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], /
-    ) -> Planned:
-        """The plan for a call."""
-
-    def better(self, member: Follower, model: nn.Module, /) -> Planned | None:
-        """A better plan in place of a member's, where one was found beside training."""
-
-    def count_gradients(self, counted: bool) -> bool:
-        """Whether plans from now on count gradients that are there before; whether that is new."""
 
 
 class ReplanningFollower(Following):
@@ -62,12 +31,18 @@ class ReplanningFollower(Following):
         Takes the model without its plans, and the arguments of a call.
     known : iterable of (InputForm, Follower)
         Plans to begin with.
+    blocks : BlockMembers, optional
+        Of the calls that give no graph. Default: such a call is refused.
     """
 
     def __init__(
-        self, planner: Planner, known: Iterable[tuple[InputForm | None, Follower]] = ()
+        self,
+        planner: Planner,
+        known: Iterable[tuple[InputForm | None, Follower]] = (),
+        blocks: BlockMembers | None = None,
     ) -> None:
         super().__init__()
+        self.blocks = blocks
         self.planner = planner
         self.members = Members(known)
         self.changes = Changes()
@@ -98,13 +73,15 @@ class ReplanningFollower(Following):
         planner = copy.deepcopy(self.planner, memo)
         fresh = {"effect": effect, "members": members, "planner": planner, "changes": Changes()}
         fresh |= {"parts": copy.copy(self.parts), "no_room": set[tuple[InputForm, int]]()}
+        fresh |= {"blocks": copy.copy(self.blocks)}
         twin.__dict__.update(self.__dict__ | fresh)
         return twin
 
     @property
     def promises(self) -> tuple[Promise, ...]:
         """Of every member."""
-        return tuple(member.promise for member in dict.fromkeys(self.members))
+        blocks = () if self.blocks is None else self.blocks.members
+        return tuple(member.promise for member in (*dict.fromkeys(self.members), *blocks))
 
     def guard_forward(self, module: nn.Module) -> None:
         """Follow the plans while the model's forward is what it is now."""
@@ -120,9 +97,25 @@ class ReplanningFollower(Following):
             return self.run_eagerly(module, args, kwargs)
         if own_forward(module) is not self.forward:
             self.members.clear()
+            if self.blocks is not None:
+                self.blocks.forget()
             self.guard_forward(module)
-        member, step, tensors = self.planned_call(InputForm.of(args, kwargs), module, args, kwargs)
+        form, call = InputForm.of(args, kwargs), (module, args, kwargs)
+        blocks, graphs = self.blocks, len(self.members) > 0
+        refused = None if blocks is None else blocks.refusal(form, graphs=graphs)
+        if blocks is not None and refused is not None:
+            return blocks.run(self, call, refused)
+        try:
+            member, step, tensors = self.planned_call(form, *call)
+        except CaptureError as error:
+            if blocks is None or not error.breaks_graph:
+                raise
+            return blocks.run(self, call, error)
         return member.follow(step, module, tensors)
+
+    def model_of(self, module: nn.Module) -> nn.Module:
+        """A module without its plans."""
+        return unplanned(module)
 
     def planned_call(
         self, form: InputForm, *call: Any
