@@ -71,6 +71,10 @@ docs: .docs/ready
 	.docs/bin/python -m pip install --quiet --no-deps --target .docs/wheel .
 	NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs build --strict --quiet
 
+# The page of a plan in a browser; without one that is said, and nothing is tested.
+page: .venv/ready
+	$(BIN)/python -m tests.check_page
+
 notebooks: .venv/ready
 	$(BIN)/python -m pytest --nbmake notebooks
 
