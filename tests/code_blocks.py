@@ -97,7 +97,7 @@ def blocks_of(path: Path) -> list[Block]:
 
 def _words(text: str) -> str:
     """A printed text without its numbers, their units, and the widths of its columns."""
-    text = re.sub(r"\d[\d,.]*(?: ?(?:[kMG]?B|[num]?s|%))?", "#", text)
+    text = re.sub(r"-?\d[\d,.]*(?: ?(?:[kMG]?B|[num]?s|%))?", "#", text)
     text = re.sub(r"\b(?:feasible|optimal)\b", "solved", text)
     return re.sub(r"-{2,}", "--", text)
 
