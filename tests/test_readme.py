@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import pebble
-from pebble.solver import solver_rows
+from pebble.solver import solver_rows, unregister
 from tests.code_blocks import blocks_of, check_command
 from tests.small_loops import run_loop
 from tests.two_ranks import on_two_ranks
@@ -28,6 +28,7 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     names: dict[str, object] = {}
     for block in blocks:
         block.run(names)
+    unregister("keep_everything")
     assert names["report"].ok  # type: ignore[attr-defined]
     assert sorted(os.listdir(tmp_path)) == [
         "plan.html", "plan.json", "plan.pickle", "trace.json"
