@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 export PYTHONHASHSEED := 0
 
-.PHONY: demo test slow oldest test-oldest lint types wheel notebooks bench hooks clean
+.PHONY: demo test slow oldest test-oldest lint types wheel docs notebooks page bench hooks clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -59,6 +59,22 @@ types: .venv/ready
 wheel: .venv/ready
 	$(BIN)/python -m tests.check_wheel
 
+# The tools read the sources of the wheel and run none of them; pictures and tables are there.
+.docs/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .docs
+	.docs/bin/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	.docs/bin/python -m pip install --quiet --constraint constraints.txt --group docs
+	touch $@
+
+docs: .docs/ready
+	rm -rf .docs/wheel
+	.docs/bin/python -m pip install --quiet --no-deps --target .docs/wheel .
+	NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs build --strict --quiet
+
+# The page of a plan in a browser; without one that is said, and nothing is tested.
+page: .venv/ready
+	$(BIN)/python -m tests.check_page
+
 notebooks: .venv/ready
 	$(BIN)/python -m pytest --nbmake notebooks
 
@@ -73,4 +89,4 @@ hooks: .venv/ready
 	$(BIN)/pre-commit install
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .docs build dist *.egg-info

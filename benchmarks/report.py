@@ -317,8 +317,8 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
 ]
 
 
-def main() -> None:
-    """Read what is there, write the page."""
+def page() -> str:
+    """The whole page, from what is there."""
     parts = [
         "# Benchmarks\n\nWritten by `python benchmarks/report.py` from `results/*.json`. Machines "
         "are noisy: compare columns of one table, not seconds of two. What is not here was not "
@@ -328,7 +328,12 @@ def main() -> None:
         path = HERE / "results" / f"{name}.json"
         body = write(json.loads(path.read_text())) if path.exists() else "Not measured."
         parts.append(f"## {title}\n\n{body}")
-    (HERE / "README.md").write_text("\n\n".join(parts) + "\n")
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Read what is there, write the page."""
+    (HERE / "README.md").write_text(page())
 
 
 if __name__ == "__main__":

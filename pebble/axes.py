@@ -14,6 +14,9 @@ LINES = (
     ("#2ca02c", "-.", "^"),
     ("#9467bd", ":", "D"),
     ("#8c564b", "-", "v"),
+    ("#e377c2", "--", "P"),
+    ("#17becf", "-.", "X"),
+    ("#bcbd22", ":", "*"),
 )
 KIND_COLOURS = {
     "resident": "#d5d4cc",
@@ -102,6 +105,23 @@ def axes_for(ax: Any, figsize: tuple[float, float]) -> Any:
             "Plots need matplotlib; install it, or the extra 'viz' of this package."
         ) from None
     return plt.subplots(figsize=figsize, layout="constrained")[1]
+
+
+def legend_below(ax: Any, columns: int, handles: list[Any] | None = None) -> None:
+    """The legend under the label of the x axis, where it hides nothing that is drawn."""
+    from matplotlib.transforms import ScaledTranslation
+
+    below = ax.transAxes + ScaledTranslation(0, -0.45, ax.figure.dpi_scale_trans)  # inches
+    given = {} if handles is None else {"handles": handles}
+    ax.legend(
+        ncols=columns, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, 0),
+        bbox_transform=below, frameon=False, **given,
+    )  # fmt: skip
+
+
+def count_axis(axis: Any) -> None:
+    """Ticks at whole numbers only: ops, stages and lengths have nothing in between."""
+    axis.get_major_locator().set_params(integer=True)
 
 
 def memory_unit(size_bytes: float) -> tuple[str, float]:

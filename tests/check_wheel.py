@@ -2,7 +2,7 @@
 
 An explicit package list forgets new sub-packages, and an editable install hides it. Imported are
 every module, the paths that must keep working, every name of `pebble.__all__`, and every import
-of pebble in the README, the notebooks and the benchmarks.
+of pebble in the documents, the notebooks and the benchmarks.
 Run by ``make wheel``; exits 1 with the first import that fails.
 """
 
@@ -52,7 +52,7 @@ def written_imports() -> Iterator[tuple[str, str]]:
 
 def written_code() -> Iterator[tuple[str, str]]:
     """Python of the documents, the notebooks' cells and the benchmarks."""
-    for path in sorted(ROOT.glob("*.md")):
+    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))):
         for block in re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL):
             yield path.name, block
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.code_blocks import Block
 
 
 def small_loop(needed: str) -> dict[str, Any]:
@@ -53,3 +56,19 @@ def small_loop(needed: str) -> dict[str, Any]:
         )
         names["texts"] = Dataset.from_list([{"text": "a b c d e f g"}] * 4)
     return names
+
+
+def run_loop(block: Block) -> None:
+    """Run a loop of a document on them; every step must be planned."""
+    import pytest
+
+    import pebble
+
+    for package in block.needs.split():
+        pytest.importorskip(package)
+    names = small_loop(block.needs)
+    exec(block.compiled(), names)
+    callback, model = names.get("callback"), names["model"]
+    status = pebble.status(model) if callback is None else callback.status
+    assert status.planned_calls > 0
+    assert status.unplanned_calls == 0

@@ -10,24 +10,38 @@ import pytest
 import torch
 
 import pebble
-from pebble.solver import solver_rows
-from tests.small_loops import small_loop
+from pebble.solver import solver_rows, unregister
+from tests.code_blocks import blocks_of, check_command
+from tests.small_loops import run_loop
 from tests.two_ranks import on_two_ranks
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And print what is written under them."""
     monkeypatch.chdir(tmp_path)
-    blocks = [block for needed, block in _blocks() if not needed]
-    assert len(blocks) >= 2
+    blocks = [
+        block for block in blocks_of(README) if not block.needs and block.language == "python"
+    ]
+    assert sum(block.output is not None for block in blocks) >= 5
     names: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, str(README), "exec"), names)
+        block.run(names)
+    unregister("keep_everything")
     assert names["report"].ok  # type: ignore[attr-defined]
     assert sorted(os.listdir(tmp_path)) == [
         "plan.html", "plan.json", "plan.pickle", "trace.json"
     ]  # fmt: skip
+
+
+def test_the_commands_take_their_arguments() -> None:
+    makefile = README.with_name("Makefile").read_text()
+    targets = set(re.findall(r"^([\w-]+):", makefile, flags=re.MULTILINE))
+    commands = [words for b in blocks_of(README) if b.language == "bash" for words in b.commands()]
+    assert len(commands) >= 6
+    for words in commands:
+        check_command(words, targets)
 
 
 @pytest.mark.slow
@@ -35,17 +49,9 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_loops_run(needed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a model and data that are there, as the README says of them."""
-    for package in needed.split():
-        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    found = [block for asked, block in _blocks() if asked == needed]
-    assert len(found) == 1
-    names = small_loop(needed)
-    exec(compile(found[0], str(README), "exec"), names)
-    callback, model = names.get("callback"), names["model"]
-    status = pebble.status(model) if callback is None else callback.status
-    assert status.planned_calls > 0
-    assert status.unplanned_calls == 0
+    (block,) = [block for block in blocks_of(README) if block.needs == needed]
+    run_loop(block)
 
 
 def _on_a_rank(rank: int, block: str) -> tuple[int, int]:
@@ -64,16 +70,8 @@ def _on_a_rank(rank: int, block: str) -> tuple[int, int]:
 
 @pytest.mark.slow
 def test_several_ranks_run(tmp_path: Path) -> None:
-    (block,) = [block for asked, block in _blocks() if asked == "torchrun"]
+    (block,) = [block.code for block in blocks_of(README) if block.needs == "torchrun"]
     assert on_two_ranks(_on_a_rank, tmp_path, block) == [(1, 1), (1, 1)]
-
-
-def _blocks() -> list[tuple[str, str]]:
-    """The Python blocks, each with the packages that it needs beside the library's own."""
-    found = re.findall(
-        r"(?:<!-- needs: ([a-z ]+) -->\n)?```python\n(.*?)```", README.read_text(), flags=re.DOTALL
-    )
-    return [(needed, block) for needed, block in found]
 
 
 def test_the_table_of_solvers_is_that_of_the_registry() -> None:

@@ -20,7 +20,7 @@ from pebble.errors import InfeasibleBudget, PebbleError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    args = _parser().parse_args(argv)
+    args = argument_parser().parse_args(argv)
     try:
         return int(args.run(args))
     except InfeasibleBudget as error:
@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
 
 
-def _parser() -> argparse.ArgumentParser:
+def argument_parser() -> argparse.ArgumentParser:
+    """What every command takes."""
     parser = argparse.ArgumentParser(
         prog="pebble", description="Fit a PyTorch training step into a memory budget."
     )

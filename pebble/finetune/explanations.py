@@ -6,8 +6,11 @@ from pebble.arguments import check_time_limit
 from pebble.deadline import Deadline
 from pebble.errors import InvalidArgument
 from pebble.finetune.budget_prices import budget_prices
+from pebble.finetune.module_explanations import explain_modules
 from pebble.finetune.plan_changes import Changes, plan_changes
 from pebble.plan.explanation import Explanation
+from pebble.plan.module_explanation import ModuleExplanation
+from pebble.plan.module_plan import ModulePlan
 from pebble.plan.module_shares import module_shares
 from pebble.plan.peak_moment import peak_moment
 from pebble.plan.plan import Plan
@@ -18,13 +21,16 @@ _FOR_PRICES = 0.25
 _PRICE_SECONDS = 8.0
 
 
-def explain(plan: Plan, *, time_limit: float = 30.0, display: bool | None = None) -> Explanation:
+def explain(
+    plan: Plan | ModulePlan, *, time_limit: float = 30.0, display: bool | None = None
+) -> Explanation | ModuleExplanation:
     """Why a plan is as it is, what a little more or less memory is worth, and what else would buy.
 
     Parameters
     ----------
-    plan : Plan
-        From `pebble.optimize`; of one that comes from a file, what needs the model is left out.
+    plan : Plan or ModulePlan
+        From `pebble.optimize`; of one that comes from a file, what needs the model is left out. Of
+        a module-level plan the measured calls of its blocks are told, and nothing is searched.
     time_limit : float
         Seconds for the whole call: for plans within other budgets and of other ways to train.
         Those that it has no time for are named.
@@ -33,7 +39,7 @@ def explain(plan: Plan, *, time_limit: float = 30.0, display: bool | None = None
 
     Returns
     -------
-    Explanation
+    Explanation, or ModuleExplanation of a module-level plan
         `print` shows it.
 
     Raises
@@ -50,10 +56,12 @@ def explain(plan: Plan, *, time_limit: float = 30.0, display: bool | None = None
     True
     """
     deadline = Deadline(check_time_limit(time_limit))
+    if isinstance(plan, ModulePlan):
+        return explain_modules(plan)
     if not isinstance(plan, Plan):
         raise InvalidArgument(
             f"explain takes a Plan, not a {type(plan).__name__}; pass what pebble.optimize or "
-            "pebble.load_plan returned (one made module by module says what it knows in print)."
+            "pebble.load_plan returned."
         )
     with progress_line(display, "explain", time_limit) as line:
         line.part("prices of more and less memory")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pebble.axes import LINES, Data, axes_for, picture
+from pebble.axes import LINES, Data, axes_for, legend_below, picture
 from pebble.errors import InvalidArgument
 from pebble.games.answers import GameResult
 from pebble.games.board import Board
@@ -113,7 +113,7 @@ def plot_pebbles(results: GameResult | Iterable[GameResult], *, ax: Any = None) 
     ax.set_xlabel("move")
     ax.set_ylabel("pebbles")
     ax.set_ylim(bottom=0)
-    ax.legend(frameon=False)
+    legend_below(ax, 2)
     return ax
 
 
@@ -152,7 +152,7 @@ def plot_front(
     ax.set_ylabel(cost_name)
     ax.xaxis.get_major_locator().set_params(integer=True)
     if any(named):
-        ax.legend(frameon=False)
+        legend_below(ax, 3)
     return ax
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from pebble.plan.module_explanation import ModuleExplanation
     from pebble.plan.module_step import ModuleStep
     from pebble.runtime.block_follower import BlockPlan
     from pebble.runtime.module_validation import ModuleValidation
@@ -151,6 +152,14 @@ class ModulePlan(Printed):
             self.peak_bytes,
             self.budget_bytes,
         )
+
+    def explain(
+        self, *, time_limit: float = 30.0, display: bool | None = None
+    ) -> ModuleExplanation:
+        """What each block keeps and what it takes to run again; see `pebble.explain`."""
+        from pebble.finetune.explanations import explain
+
+        return explain(self, time_limit=time_limit, display=display)  # type: ignore[return-value]
 
     # -- back to the model -------------------------------------------------------------------
 

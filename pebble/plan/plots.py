@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pebble.axes import BACKWARD, FORWARD, LINES, Data, axes_for, memory_unit, picture
+from pebble.axes import (
+    BACKWARD,
+    FORWARD,
+    LINES,
+    Data,
+    axes_for,
+    count_axis,
+    legend_below,
+    memory_unit,
+    picture,
+)
 from pebble.formatting import gigabytes
 from pebble.plan.page_data import aligned
 from pebble.schedule import FREE_ORDER
@@ -88,7 +98,7 @@ def plot_memory(plan: Plan, *, measured: Any = None, ax: Any = None) -> Any:
     -------
     matplotlib Axes
     """
-    ax = axes_for(ax, (9, 4))
+    ax = axes_for(ax, (9, 4.2))
     data = memory_data(plan, measured=measured)
     unit, scale = memory_unit(max(data["unplanned"], default=1))
     steps, ahead = len(data["planned"]), data["forward_steps"]
@@ -96,8 +106,9 @@ def plot_memory(plan: Plan, *, measured: Any = None, ax: Any = None) -> Any:
     ax.axvspan(ahead, steps, color=BACKWARD, alpha=0.07, linewidth=0)
 
     def line(step: list[float], size: list[float], **how: Any) -> None:
-        if size:
-            ax.step(step, np.array(size) / scale, where="post", **how)
+        if size:  # the last one is as wide as the others
+            sizes = np.array([*size, size[-1]]) / scale
+            ax.step([*step, max(steps, step[-1])], sizes, where="post", **how)
 
     line(data["unplanned_step"], data["unplanned"], color=BASELINE, lw=1.2, label="no plan")
     label = f"this plan (+{100 * data['overhead']:.1f} % compute)"
@@ -120,7 +131,8 @@ def plot_memory(plan: Plan, *, measured: Any = None, ax: Any = None) -> Any:
         ylim=(0, top),
         xlim=(0, max(steps, 1)),
     )
-    ax.legend(loc="lower center", fontsize="small", ncols=2)
+    count_axis(ax.xaxis)
+    legend_below(ax, 5)
     return ax
 
 
@@ -170,7 +182,7 @@ def plot_tradeoff(sweep: Sweep, *, peers: Any = None, ax: Any = None) -> Any:
     -------
     matplotlib Axes
     """
-    ax = axes_for(ax, (7, 4.5))
+    ax = axes_for(ax, (7, 4.8))
     data = tradeoff_data(sweep, peers=peers)
     unit, scale = memory_unit(data["baseline_peak_bytes"])
     found = [p for points in data["solvers"].values() for p in points]
@@ -210,7 +222,7 @@ def plot_tradeoff(sweep: Sweep, *, peers: Any = None, ax: Any = None) -> Any:
         xlim=(left, None),
         ylim=(0, top),
     )
-    ax.legend(fontsize="small")
+    legend_below(ax, 3)
     return ax
 
 

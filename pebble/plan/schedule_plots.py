@@ -15,6 +15,8 @@ from pebble.axes import (
     KIND_COLOURS,
     Data,
     axes_for,
+    count_axis,
+    legend_below,
     memory_unit,
     picture,
 )
@@ -130,11 +132,8 @@ def plot_timeline(plan: Plan, *, ax: Any = None) -> Any:
     bar = ax.figure.colorbar(drawn, ax=ax, pad=0.01, label=f"in memory, {unit}")
     bar.ax.yaxis.set_major_formatter(lambda root, _: f"{root**2:.3g}")
     named = zip(("forward", "backward", "computed again"), colours)
-    high = ax.get_window_extent().height / ax.figure.dpi  # inches: the legend is below the label
-    ax.legend(
-        handles=[Patch(color=colour, label=name) for name, colour in named], ncols=3,
-        fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.5 / high), frameon=False,
-    )  # fmt: skip
+    count_axis(ax.xaxis)
+    legend_below(ax, 3, [Patch(color=colour, label=name) for name, colour in named])
     return ax
 
 
@@ -211,7 +210,7 @@ def plot_modules(plan: Plan, *, ax: Any = None) -> Any:
         title=f"Memory by module: {data['model']}",
         xlim=(0, 1.06 * most / scale),
     )
-    ax.legend(fontsize="small", loc="lower right")
+    legend_below(ax, 6)
     return ax
 
 
@@ -307,6 +306,7 @@ def plot_matrices(plan: Plan, *, matrix: str = "R", ax: Any = None) -> Any:
     InvalidArgument
     """
     from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
 
     data = matrix_data(plan, matrix=matrix)
     ax = axes_for(ax, (6, 5.4))
@@ -320,4 +320,8 @@ def plot_matrices(plan: Plan, *, matrix: str = "R", ax: Any = None) -> Any:
         ylabel="stage",
         title=f"{matrix}: what each stage has {what}, {data['model']}",
     )
+    count_axis(ax.xaxis)
+    count_axis(ax.yaxis)
+    told = {"R": ("computed", "computed again"), "S": ("kept from the stage before",)}[matrix]
+    legend_below(ax, 2, [Patch(color=c, label=name) for name, c in zip(told, (BACKWARD, AGAIN))])
     return ax

@@ -38,7 +38,7 @@ class ShownPlan(Printed):
         """Why this plan is as it is, and what else would buy; see `pebble.explain`."""
         from pebble.finetune.explanations import explain
 
-        return explain(self, time_limit=time_limit, display=display)  # type: ignore[arg-type]
+        return explain(self, time_limit=time_limit, display=display)  # type: ignore[arg-type,return-value]
 
     def plot(self, what: str = "memory", *, ax: Any = None, **options: Any) -> Any:
         """A picture of the plan with matplotlib; see `pebble.plotting`.

@@ -35,6 +35,30 @@ def test_it_says_what_it_does(plan: ModulePlan) -> None:
     assert "<table>" in plan._repr_html_()
 
 
+def test_it_explains_itself(plan: ModulePlan) -> None:
+    told = plan.explain()
+    assert told.peak_bytes == plan.peak_bytes
+    assert sum(share.again for share in told.shares) == len(plan.chosen) > 0
+    assert sum(share.calls for share in told.shares) == len(plan.calls)
+    assert sum(share.again_ns for share in told.shares) == plan.cost - plan.step_ns
+    weights = {weight.at: weight.saved_bytes for weight in plan.calls}
+    held = sum(share.held_bytes + share.freed_bytes for share in told.shares)
+    assert held == sum(weights.values())
+    assert told.dearest is not None
+    assert told.dearest.at in plan.chosen
+    assert told.next is None or told.next.at not in plan.chosen
+    text = str(pebble.explain(plan))
+    assert text == repr(told)
+    for share in told.shares:
+        assert share.block in text
+    assert "need not run again" in text
+
+
+def test_a_prompt_shows_the_report(plan: ModulePlan) -> None:
+    assert repr(plan) == str(plan)
+    assert "Module-level plan" in repr(plan)
+
+
 def test_it_comes_back_from_its_file(plan: ModulePlan, tmp_path: Path) -> None:
     plan.save(tmp_path / "plan.json")
     loaded = pebble.load_plan(tmp_path / "plan.json")

@@ -41,6 +41,23 @@ def test_a_picture_draws_on_the_axes_it_is_given(name: str, plt: Any) -> None:
 
 
 @pytest.mark.parametrize("name", PICTURES)
+def test_the_legend_hides_nothing(name: str, plt: Any) -> None:
+    """It lies below the picture and the label of its axis, and within the figure."""
+    ax = PICTURES[name](tower_plan())
+    ax.figure.canvas.draw()
+    legend, label = ax.get_legend().get_window_extent(), ax.xaxis.label.get_window_extent()
+    assert legend.y1 <= label.y0 < ax.get_window_extent().y0
+    assert legend.y0 >= 0
+    assert 0 <= legend.x0 < legend.x1 <= ax.figure.bbox.x1
+
+
+@pytest.mark.parametrize("name", ["memory", "timeline", "matrices"])
+def test_ops_are_counted_in_whole_numbers(name: str, plt: Any) -> None:
+    ax = PICTURES[name](tower_plan())
+    assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
+@pytest.mark.parametrize("name", PICTURES)
 def test_the_data_are_plain(name: str) -> None:
     data = PICTURES[name].data(tower_plan())
     assert json.loads(json.dumps(data)) == data

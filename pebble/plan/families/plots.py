@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pebble.axes import LINES, Data, axes_for, picture
+from pebble.axes import LINES, Data, axes_for, legend_below, picture
 from pebble.formatting import gigabytes
 
 if TYPE_CHECKING:
@@ -72,5 +72,5 @@ def plot_family(family: Family, *, ax: Any = None) -> Any:
         yscale="log" if below[0] > 16 else "linear",
         title=f"{family.record.model} within {gigabytes(family.budget_bytes)}",
     )
-    ax.legend(fontsize="small")
+    legend_below(ax, 4)
     return ax
