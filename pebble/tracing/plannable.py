@@ -91,7 +91,7 @@ def _reason_against(module: nn.Module) -> str | None:
             return reason
     # a trace would draw them, at another random state than the first call of the loop
     own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-    if any(is_lazy(t) for t in own):  # type: ignore[no-untyped-call]
+    if any(is_lazy(t) for t in own):
         return _LAZY
     return None
 
