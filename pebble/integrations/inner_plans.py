@@ -93,7 +93,7 @@ class InnerPlans:
         optimizer = next((o for o in self.optimizers if _steps_over(o, module)), None)
         planned = budgeted(
             module,
-            **self.options,
+            **{"level": "graph"} | self.options,
             optimizer=optimizer,
             accumulation_steps=self.accumulation_steps,
             loss=stand_in,

@@ -142,7 +142,7 @@ class LightningLoop:
         assert self.facts is not None
         planned = budgeted(
             TrainingStep(self.module),
-            **self.options,
+            **self.options | {"level": "graph"},  # else the modules inside are planned
             optimizer=_known(self.trainer.optimizers),
             accumulation_steps=2 if self.facts.accumulates else 1,
         )

@@ -143,7 +143,7 @@ class TrainerLoop:
         own = facts.own_loss and hasattr(trainer.model, "config")
         planned = budgeted(
             self.part,
-            **self.options,
+            **{"level": "graph"} | self.options,
             optimizer=facts.optimizer,
             accumulation_steps=facts.accumulation_steps,
             outputs="loss" if own else "all",

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+LEVELS = ("auto", "graph")
+
 
 def budgeted(
     model: nn.Module,
@@ -56,6 +58,7 @@ def budgeted(
     check: bool | None = None,
     background: bool = False,
     execution: Literal["ops", "inductor"] = "ops",
+    level: Literal["auto", "graph"] = "auto",
     **options: Any,
 ) -> nn.Module:
     """A module that trains within a memory budget, whatever batch it is called with.
@@ -91,6 +94,8 @@ def budgeted(
     execution : "ops" or "inductor"
         Op by op, or compiled by inductor with fused kernels: each plan is then measured before it
         trains and corrected, in at most three rounds (`pebble.status` says how).
+    level : "auto" or "graph"
+        What becomes of calls that give no graph: a plan of modules, or `CaptureError`.
     cache : path-like, optional
         Directory in which plans are kept: for the same graph no solver runs again.
     display : bool, optional
@@ -153,7 +158,7 @@ def budgeted(
     one_of("check", check, (None, True, False))
     one_of("background", background, (True, False))
     asked = Asked(budget, step, search, later, announce=display, check=check, background=background)
-    blocks = BlockMembers(plan_blocks)
+    blocks = BlockMembers(plan_blocks) if one_of("level", level, LEVELS) == "auto" else None
     following = ReplanningFollower(Replanner(asked, store, find_held), blocks=blocks)
     following.parts = Parts(PlansParts(lambda: asked, find=find_held))
     return put_inside(given, wrap(model, following))

@@ -111,8 +111,9 @@ def test_a_forward_with_and_without_a_graph_keeps_both_kinds_of_plans() -> None:
     assert (status.planned_calls, status.plans_made) == (4, 2)
 
 
-def test_options_of_graphs_keep_the_refusal() -> None:
-    planned = pebble.budgeted(EarlyExit(), **ASKED, solver="greedy")
+@pytest.mark.parametrize("option", [{"solver": "greedy"}, {"level": "graph"}])
+def test_options_of_graphs_keep_the_refusal(option: dict[str, Any]) -> None:
+    planned = pebble.budgeted(EarlyExit(), **ASKED, **option)
     with pytest.raises(pebble.CaptureError, match="cannot be traced into one graph"):
         planned(example())
 
