@@ -185,7 +185,8 @@ class Replanner:
         if not self.sources:
             self._say("Planning %s: a line for each form of inputs follows.", subject)
         inputs = Inputs(args, dict(kwargs))
-        step = self.source.step(model, inputs, lambda made: self._bytes_of(made, inputs))
+        room = self.next_search().budget_bytes  # measuring keeps to it, as training does
+        step = self.source.step(model, inputs, lambda made: self._bytes_of(made, inputs), room)
         traced = time.perf_counter() - began
         try:
             found, source, further = self._found(step)
