@@ -261,7 +261,8 @@ def measure(
     known : Workspaces, optional
         Its bytes, where they are known without a run.
     """
-    workspaces = known or measure_bytes(captured, model, inputs)
+    room = _room_for_values(captured, options, model)
+    workspaces = known or measure_bytes(captured, model, inputs, room)
     graph = workspaces.on(captured.graph)
     memory = step_memory(replace(captured, graph=graph), optimizer=options.optimizer, model=model)
     ranks = options.ranks or ranks_here()
@@ -273,8 +274,25 @@ def measure(
     return Measures(graph, resident, workspaces.measured)
 
 
+def _room_for_values(
+    captured: Captured, options: StepOptions, model: nn.Module | None
+) -> int | None:
+    """What the values of a step may take while it is measured; None: what the device has."""
+    if options.room_bytes is None:
+        return None
+    memory = step_memory(captured, optimizer=options.optimizer, model=model)
+    ranks = options.ranks or ranks_here()
+    return (
+        options.room_bytes
+        - resident_of(memory, model, ranks, accumulates=captured.accumulates).total
+    )
+
+
 def measure_bytes(
-    captured: Captured, model: nn.Module | None = None, inputs: Inputs | None = None
+    captured: Captured,
+    model: nn.Module | None = None,
+    inputs: Inputs | None = None,
+    room_bytes: int | None = None,
 ) -> Workspaces:
     """Values and workspaces of a captured step, from one run of it if its tensors are at hand.
 
@@ -287,8 +305,10 @@ def measure_bytes(
         What was captured.
     inputs : Inputs, optional
         Of the model.
+    room_bytes : int, optional
+        For the values of the step meanwhile.
     """
     tensors = None
-    if model is not None and inputs is not None and not captured.fake and captured.whole is None:
+    if model is not None and inputs is not None and not captured.fake:
         tensors = slot_tensors(captured, plannable(model), inputs)
-    return measure_workspaces(captured, tensors)
+    return measure_workspaces(captured, tensors, room_bytes=room_bytes)

@@ -10,13 +10,14 @@ import logging
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
 from pebble.graph import Graph
 from pebble.measure.allocator import Scales, room_bytes
+from pebble.measure.arguments_at_hand import TensorsAtHand
 from pebble.measure.card_workspaces import temporary_bytes
 from pebble.measure.loss_run import held_outputs, run_loss, ways_to_run
 from pebble.measure.real_step import StepRun, may_run, run_step
@@ -91,6 +92,7 @@ def measure_workspaces(
     *,
     limit_bytes: int = DEFAULT_LIMIT_BYTES,
     loops: frozenset[int] = frozenset(),
+    room_bytes: int | None = None,
 ) -> Workspaces:
     """Measure the values and the workspace of every op of a captured step.
 
@@ -108,6 +110,9 @@ def measure_workspaces(
     loops : frozenset of int
         Ops for which a compiler writes loops: they are not run, and take nothing beside what they
         make.
+    room_bytes : int, optional
+        For the values of the step meanwhile. A step that needs more is not run, and no argument of
+        an op that runs alone is a copy of one of `tensors`.
 
     Returns
     -------
@@ -130,11 +135,17 @@ def measure_workspaces(
     known = _known_of(captured)
     if known is not None:
         return known.workspaces
-    if tensors is not None and may_run(captured) and _has_room(captured):
+    at_hand = None
+    if tensors is not None and room_bytes is not None:
+        at_hand = TensorsAtHand(captured, tensors)
+    alone = _Alone(captured, limit_bytes, loops, at_hand)
+    runs = captured.whole is None and tensors is not None and may_run(captured)
+    if runs and _has_room(captured) and (room_bytes is None or alone.unplanned_peak <= room_bytes):
+        assert tensors is not None
         run = run_step(captured, tensors)
         if run is not None:
             return _remembered(captured, run)
-    return _Alone(captured, limit_bytes, loops).workspaces()
+    return alone.told()
 
 
 def _known_of(captured: Captured) -> _Known | None:
@@ -215,10 +226,31 @@ def _tell(skipped: Sequence[str]) -> None:
 class _Alone:
     """Each distinct op by itself; what a real run of the step in one piece showed is taken over."""
 
-    def __init__(self, captured: Captured, limit_bytes: int, loops: frozenset[int]) -> None:
+    def __init__(
+        self,
+        captured: Captured,
+        limit_bytes: int,
+        loops: frozenset[int],
+        at_hand: TensorsAtHand | None = None,
+    ) -> None:
         self.captured = captured
         self.limit_bytes = limit_bytes
         self.loops = loops
+        self.at_hand = at_hand
+
+    @property
+    def unplanned_peak(self) -> int:
+        """Of the step's values with everything kept."""
+        graph = self.workspaces.on(self.captured.graph)
+        return simulate(graph, Schedule.keep_all(graph)).peak
+
+    def told(self) -> Workspaces:
+        """The workspaces, with a word about what could not be measured."""
+        _tell(self.workspaces.skipped)
+        return self.workspaces
+
+    def _measure(self) -> None:
+        captured, loops, limit_bytes = self.captured, self.loops, self.limit_bytes
         self.calls, self.of_op = distinct_calls(captured)
         run = {which for i, which in enumerate(self.of_op) if i not in loops}
         whole = None if captured.whole is None else _known_of(captured.whole)
@@ -228,10 +260,13 @@ class _Alone:
             for which, call in enumerate(self.calls)
             if which in run and call.key not in ran and call.bytes <= limit_bytes
         ]
-        self.took = {**ran, **_peaks(others, captured.device)}
+        self.took = {**ran, **_peaks(others, captured.device, self.at_hand)}
         self.sizes = [value.size for value in captured.graph.values]
 
+    @cached_property
     def workspaces(self) -> Workspaces:
+        """Of every op."""
+        self._measure()
         graph, skipped = self.captured.graph, list[str]()
         found: list[int] = []
         for i, op in enumerate(graph.ops):
@@ -246,7 +281,6 @@ class _Alone:
             if workspace is None:
                 skipped.append(op.name)
             found.append(workspace or 0)
-        _tell(skipped)
         return Workspaces(
             tuple(found), tuple(self.sizes), not skipped, self.captured.device,
             torch.get_num_threads(), tuple(skipped),
@@ -289,14 +323,16 @@ class _Alone:
         return max(max(scales.peaks) - sum(self.sizes[v] for v in outputs), 0)
 
 
-def _peaks(calls: Sequence[Call], device: str) -> dict[Key, CallBytes]:
-    """What each call takes on sampled arguments; calls that fail are left out."""
+def _peaks(
+    calls: Sequence[Call], device: str, at_hand: TensorsAtHand | None = None
+) -> dict[Key, CallBytes]:
+    """What each call takes on sampled arguments, or those at hand; calls that fail are left out."""
     place = (device, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
     fresh = [call for call in calls if (place, call.key) not in _sampled]
     if fresh:
         ran: list[tuple[int, ...] | None] = []
         with quiet_state(device), Scales(device) as scales:
-            sampler = Sampler(device)
+            sampler = Sampler(device, at_hand=at_hand)
             for call in fresh:
                 ran.append(_weigh(call, sampler, scales))
         for call, made, peak in zip(fresh, ran, scales.peaks, strict=True):
