@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from meter import Meter
 from torch import nn
 
 import pebble
@@ -29,15 +30,21 @@ WORDS, LENGTH, ROWS, SIZE, EPOCHS = 256, 64, 9, 4, 3
 
 @dataclass
 class Watch:
-    """Sees every training step: nothing in the first epoch, then bytes, then seconds."""
+    """Sees every training step: bytes after each op in the first epoch, then all, then seconds."""
 
     epoch: Callable[[], int]
     held: Callable[[], list[Any]]
     peaks: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    first: list[int] = field(default_factory=list)
 
     def step(self, run: Callable[[], Any]) -> Any:
         epoch = self.epoch()
+        if epoch == 0:
+            with Meter(t for t in self.held() if torch.is_tensor(t)) as meter:
+                found = run()
+            self.first.append(meter.peak)
+            return found
         if epoch == 1:
             before = storage_bytes(t for t in self.held() if torch.is_tensor(t))
             traced = trace_memory(run)

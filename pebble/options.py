@@ -56,8 +56,8 @@ class StepOptions:
     card : str, optional
         Of `pebble.cards.CARDS`: the step as it runs there, wherever the model is.
     room_bytes : int, optional
-        What may be held while its bytes are measured, what is resident counted. Default: what the
-        machine has.
+        What the whole step may take while it is measured: where it does not fit as it is, each op
+        is measured alone. Default: what the device has.
 
     Raises
     ------

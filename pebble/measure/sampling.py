@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
+from pebble.measure.arguments_at_hand import TensorsAtHand
 from pebble.tracing.aten_rules import idle_inputs
 from pebble.tracing.scalar_storages import reduces_to_scalar, shrink
 from pebble.tracing.torch_private import pytree
@@ -130,37 +131,34 @@ class Sampler:
     device : str
     seed : int
         The global random state is neither used nor changed.
+    at_hand : TensorsAtHand, optional
+        Read as they are; of other arguments, those that share a storage share one here as well.
     """
 
-    def __init__(self, device: str = "cpu", seed: int = 0) -> None:
+    def __init__(
+        self, device: str = "cpu", seed: int = 0, at_hand: TensorsAtHand | None = None
+    ) -> None:
+        self.at_hand = at_hand
         self.device = torch.device(device)
         self.seed = seed
         self.generator = torch.Generator()
         self.patterns: dict[torch.dtype, torch.Tensor] = {}
 
-    def arguments(
-        self, call: Call, own: Mapping[fx.Node, torch.Tensor] | None = None
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments for a call.
-
-        Parameters
-        ----------
-        own : mapping, optional
-            Tensors by node that need not be made; a call that writes to one gets another, and so
-            does one whose bytes depend on what is in it.
-        """
+    def arguments(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments for a call."""
         limits = _index_limits(call.node)
         self.generator.manual_seed(self.seed)
-        made = {*limits, *idle_inputs(call.node)}
-        own = {node: t for node, t in (own or {}).items() if node not in made}
+        idle = idle_inputs(call.node)  # some kernels write to them
+        shared: dict[tuple[Any, ...], torch.Tensor] = {}
 
         def make(node: fx.Node) -> Any:
-            if node in own:
-                return own[node]
             value = value_of(node)
             if not isinstance(value, torch.Tensor):
                 return pytree.tree_map_only(torch.Tensor, self.tensor, value)
-            return self.tensor(value, limits.get(node))
+            if self.at_hand is None or node in idle or call.weighs_contents:
+                return self.tensor(value, limits.get(node))
+            own = self.at_hand.tensor(node)
+            return self._shared(node, shared, limits.get(node)) if own is None else own
 
         args, kwargs = fx.map_arg((call.node.args, call.node.kwargs), make)
         return tuple(args), {**kwargs}
@@ -170,6 +168,19 @@ class Sampler:
         start = int(like.storage_offset())
         flat = self._flat(start + _extent(like), like.dtype, limit)
         return flat.as_strided(like.shape, like.stride(), start)
+
+    def _shared(
+        self, node: fx.Node, shared: dict[tuple[Any, ...], torch.Tensor], limit: range | None
+    ) -> torch.Tensor:
+        """The tensor of a node, in the storage of others of its value where that reaches."""
+        assert self.at_hand is not None
+        like = value_of(node)
+        key = self.at_hand.value_of.get(node, node), like.dtype, limit
+        reach = int(like.storage_offset()) + _extent(like)
+        if key not in shared or shared[key].numel() < reach:
+            whole = max(reach, self.at_hand.elements(node))
+            shared[key] = self._flat(whole, like.dtype, limit)
+        return shared[key].as_strided(like.shape, like.stride(), int(like.storage_offset()))
 
     def _flat(self, length: int, dtype: torch.dtype, limit: range | None) -> torch.Tensor:
         if limit is not None and dtype is torch.bool:  # a mask of all, the most it can take
@@ -181,7 +192,11 @@ class Sampler:
         if not (dtype.is_floating_point or dtype.is_complex):
             return torch.zeros(length, dtype=dtype, device=self.device)
         pattern = self._pattern(dtype)
-        return pattern.repeat(max(-(-length // len(pattern)), 1))[:length].clone()
+        flat = torch.empty(length, dtype=dtype, device=self.device)
+        whole = length - length % _PATTERN
+        flat[:whole].view(-1, _PATTERN).copy_(pattern)
+        flat[whole:] = pattern[: length - whole]
+        return flat
 
     def _pattern(self, dtype: torch.dtype) -> torch.Tensor:
         if dtype not in self.patterns:

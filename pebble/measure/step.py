@@ -261,31 +261,37 @@ def measure(
     known : Workspaces, optional
         Its bytes, where they are known without a run.
     """
-    if known is None:
-        room = options.room_bytes
-        if room is not None:
-            room = max(room - _resident(captured, options, model).total, 0)
-        known = measure_bytes(captured, model, inputs, room_bytes=room)
-    graph = known.on(captured.graph)
-    resident = _resident(replace(captured, graph=graph), options, model)
+    room = _room_for_values(captured, options, model)
+    workspaces = known or measure_bytes(captured, model, inputs, room)
+    graph = workspaces.on(captured.graph)
+    memory = step_memory(replace(captured, graph=graph), optimizer=options.optimizer, model=model)
+    ranks = options.ranks or ranks_here()
+    resident = resident_of(memory, model, ranks, accumulates=captured.accumulates)
     costs = options.costs
     times = op_costs(captured, costs) if isinstance(costs, str) else list(costs)
     if len(times) == len(graph.ops):
         graph = graph.with_measures(costs=times)
-    return Measures(graph, resident, known.measured)
+    return Measures(graph, resident, workspaces.measured)
 
 
-def _resident(captured: Captured, options: StepOptions, model: nn.Module | None) -> Resident:
+def _room_for_values(
+    captured: Captured, options: StepOptions, model: nn.Module | None
+) -> int | None:
+    """What the values of a step may take while it is measured; None: what the device has."""
+    if options.room_bytes is None:
+        return None
     memory = step_memory(captured, optimizer=options.optimizer, model=model)
     ranks = options.ranks or ranks_here()
-    return resident_of(memory, model, ranks, accumulates=captured.accumulates)
+    return (
+        options.room_bytes
+        - resident_of(memory, model, ranks, accumulates=captured.accumulates).total
+    )
 
 
 def measure_bytes(
     captured: Captured,
     model: nn.Module | None = None,
     inputs: Inputs | None = None,
-    *,
     room_bytes: int | None = None,
 ) -> Workspaces:
     """Values and workspaces of a captured step, from one run of it if its tensors are at hand.
@@ -300,7 +306,7 @@ def measure_bytes(
     inputs : Inputs, optional
         Of the model.
     room_bytes : int, optional
-        For the values of the graph and the temporaries, meanwhile. Default: what the machine has.
+        For the values of the step meanwhile.
     """
     tensors = None
     if model is not None and inputs is not None and not captured.fake:

@@ -10,14 +10,14 @@ import logging
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
 from pebble.graph import Graph
-from pebble.measure.allocator import Scales
-from pebble.measure.allocator import room_bytes as room_of
+from pebble.measure.allocator import Scales, room_bytes
+from pebble.measure.arguments_at_hand import TensorsAtHand
 from pebble.measure.card_workspaces import temporary_bytes
 from pebble.measure.loss_run import held_outputs, run_loss, ways_to_run
 from pebble.measure.real_step import StepRun, may_run, run_step
@@ -30,7 +30,6 @@ from pebble.measure.sampling import (
     results_of_op,
     run_call,
 )
-from pebble.measure.slot_tensors import with_views
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.tracing import Captured
@@ -105,17 +104,15 @@ def measure_workspaces(
     captured : Captured
     tensors : mapping, optional
         The tensor of every slot; see `pebble.measure.slot_tensors`. Then the step runs once on
-        them, if it is in one piece and there is room. Else each op runs alone on arguments of the
-        captured layout.
+        them, if there is room. Else each op runs alone on arguments of the captured layout.
     limit_bytes : int
         An op whose arguments and results exceed this is not run alone.
     loops : frozenset of int
         Ops for which a compiler writes loops: they are not run, and take nothing beside what they
         make.
     room_bytes : int, optional
-        For values and temporaries while they are measured. Then each op runs alone at first, which
-        holds no more than any plan does at that op; the step runs in one piece if that shows that
-        it has room. Default: what the machine has.
+        For the values of the step meanwhile. A step that needs more is not run, and no argument of
+        an op that runs alone is a copy of one of `tensors`.
 
     Returns
     -------
@@ -138,19 +135,17 @@ def measure_workspaces(
     known = _known_of(captured)
     if known is not None:
         return known.workspaces
-    alone = None
-    if room_bytes is not None:
-        alone = _Alone(captured, limit_bytes, loops, tensors).workspaces()
-        captured_room = _keep_all_peak(alone.on(captured.graph)) <= room_bytes
-    else:
-        captured_room = True
-    runs = tensors is not None and captured.whole is None and may_run(captured)
-    if runs and captured_room and _has_room(captured):
+    at_hand = None
+    if tensors is not None and room_bytes is not None:
+        at_hand = TensorsAtHand(captured, tensors)
+    alone = _Alone(captured, limit_bytes, loops, at_hand)
+    runs = captured.whole is None and tensors is not None and may_run(captured)
+    if runs and _has_room(captured) and (room_bytes is None or alone.unplanned_peak <= room_bytes):
         assert tensors is not None
         run = run_step(captured, tensors)
         if run is not None:
             return _remembered(captured, run)
-    return alone or _Alone(captured, limit_bytes, loops, tensors).workspaces()
+    return alone.told()
 
 
 def _known_of(captured: Captured) -> _Known | None:
@@ -160,15 +155,13 @@ def _known_of(captured: Captured) -> _Known | None:
 
 
 def _has_room(captured: Captured) -> bool:
+    graph = captured.graph
+    peak = simulate(graph, Schedule.keep_all(graph)).peak
     share = _SHARE_OF_ROOM.get(torch.device(captured.device).type, 0.5)
-    if _keep_all_peak(captured.graph) <= share * room_of(captured.device):
+    if peak <= share * room_bytes(captured.device):
         return True
     logger.info("The step is too large to be run for its bytes: each op is measured alone.")
     return False
-
-
-def _keep_all_peak(graph: Graph) -> int:
-    return simulate(graph, Schedule.keep_all(graph)).peak
 
 
 def _remembered(captured: Captured, run: StepRun) -> Workspaces:
@@ -238,11 +231,26 @@ class _Alone:
         captured: Captured,
         limit_bytes: int,
         loops: frozenset[int],
-        tensors: Tensors | None = None,
+        at_hand: TensorsAtHand | None = None,
     ) -> None:
         self.captured = captured
         self.limit_bytes = limit_bytes
         self.loops = loops
+        self.at_hand = at_hand
+
+    @property
+    def unplanned_peak(self) -> int:
+        """Of the step's values with everything kept."""
+        graph = self.workspaces.on(self.captured.graph)
+        return simulate(graph, Schedule.keep_all(graph)).peak
+
+    def told(self) -> Workspaces:
+        """The workspaces, with a word about what could not be measured."""
+        _tell(self.workspaces.skipped)
+        return self.workspaces
+
+    def _measure(self) -> None:
+        captured, loops, limit_bytes = self.captured, self.loops, self.limit_bytes
         self.calls, self.of_op = distinct_calls(captured)
         run = {which for i, which in enumerate(self.of_op) if i not in loops}
         whole = None if captured.whole is None else _known_of(captured.whole)
@@ -252,11 +260,13 @@ class _Alone:
             for which, call in enumerate(self.calls)
             if which in run and call.key not in ran and call.bytes <= limit_bytes
         ]
-        own = None if tensors is None else with_views(captured, tensors)
-        self.took = {**ran, **_peaks(others, captured.device, own)}
+        self.took = {**ran, **_peaks(others, captured.device, self.at_hand)}
         self.sizes = [value.size for value in captured.graph.values]
 
+    @cached_property
     def workspaces(self) -> Workspaces:
+        """Of every op."""
+        self._measure()
         graph, skipped = self.captured.graph, list[str]()
         found: list[int] = []
         for i, op in enumerate(graph.ops):
@@ -271,7 +281,6 @@ class _Alone:
             if workspace is None:
                 skipped.append(op.name)
             found.append(workspace or 0)
-        _tell(skipped)
         return Workspaces(
             tuple(found), tuple(self.sizes), not skipped, self.captured.device,
             torch.get_num_threads(), tuple(skipped),
@@ -314,22 +323,18 @@ class _Alone:
         return max(max(scales.peaks) - sum(self.sizes[v] for v in outputs), 0)
 
 
-def _peaks(calls: Sequence[Call], device: str, own: Tensors | None = None) -> dict[Key, CallBytes]:
-    """What each call takes on sampled arguments; calls that fail are left out.
-
-    Parameters
-    ----------
-    own : mapping, optional
-        Tensors that are there already, by node: parameters are not made a second time.
-    """
+def _peaks(
+    calls: Sequence[Call], device: str, at_hand: TensorsAtHand | None = None
+) -> dict[Key, CallBytes]:
+    """What each call takes on sampled arguments, or those at hand; calls that fail are left out."""
     place = (device, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
     fresh = [call for call in calls if (place, call.key) not in _sampled]
     if fresh:
         ran: list[tuple[int, ...] | None] = []
         with quiet_state(device), Scales(device) as scales:
-            sampler = Sampler(device)
+            sampler = Sampler(device, at_hand=at_hand)
             for call in fresh:
-                ran.append(_weigh(call, sampler, scales, own or {}))
+                ran.append(_weigh(call, sampler, scales))
         for call, made, peak in zip(fresh, ran, scales.peaks, strict=True):
             if made is not None:
                 _sampled[place, call.key] = CallBytes(peak, made)
@@ -337,9 +342,9 @@ def _peaks(calls: Sequence[Call], device: str, own: Tensors | None = None) -> di
     return {key: took for key, took in known if took is not None}
 
 
-def _weigh(call: Call, sampler: Sampler, scales: Scales, own: Tensors) -> tuple[int, ...] | None:
+def _weigh(call: Call, sampler: Sampler, scales: Scales) -> tuple[int, ...] | None:
     """Bytes of the storages of a call's results; None if it fails alone."""
-    args, kwargs = sampler.arguments(call, own)
+    args, kwargs = sampler.arguments(call)
 
     def run() -> Any:
         try:

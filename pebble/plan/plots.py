@@ -18,6 +18,7 @@ from pebble.axes import (
     memory_unit,
     picture,
 )
+from pebble.errors import InvalidArgument
 from pebble.formatting import gigabytes
 from pebble.plan.page_data import aligned
 from pebble.schedule import FREE_ORDER
@@ -42,7 +43,7 @@ def memory_data(plan: Plan, *, measured: Any = None) -> Data:
         ``forward_steps``.
     """
     view, resident = plan.view, plan.resident.total
-    curve = [] if measured is None else np.asarray(measured).tolist()
+    curve = [] if measured is None else _curve(measured)
     return {
         "model": plan.record.model,
         "overhead": plan.overhead,
@@ -55,6 +56,17 @@ def memory_data(plan: Plan, *, measured: Any = None) -> Data:
         "bound_bytes": view.figures.floor_bytes,
         "forward_steps": view.trace.forward_steps,
     }
+
+
+def _curve(measured: Any) -> list[float]:
+    found = np.asarray(getattr(measured, "measured_curve", measured))
+    if found.ndim != 1 or found.dtype.kind not in "iuf":
+        raise InvalidArgument(
+            f"measured is {type(measured).__name__}; pass what plan.validate() returns, or an "
+            "array of bytes."
+        )
+    curve: list[float] = found.tolist()
+    return curve
 
 
 def _event_places(view: PlanView, count: int) -> list[float]:
@@ -89,9 +101,9 @@ def plot_memory(plan: Plan, *, measured: Any = None, ax: Any = None) -> Any:
     Parameters
     ----------
     plan : Plan
-    measured : array of float, optional
-        Live bytes of the whole step after each allocation and release, of any length: drawn over
-        the same ops. `Validation.measured_curve` has it.
+    measured : Validation or array of float, optional
+        What `Plan.validate` returns, or live bytes of the whole step after each allocation and
+        release, of any length: drawn over the same ops.
     ax : matplotlib Axes, optional
 
     Returns

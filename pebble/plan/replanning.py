@@ -185,8 +185,12 @@ class Replanner:
         if not self.sources:
             self._say("Planning %s: a line for each form of inputs follows.", subject)
         inputs = Inputs(args, dict(kwargs))
-        room = self.next_search().budget_bytes  # measuring keeps to it, as training does
-        step = self.source.step(model, inputs, lambda made: self._bytes_of(made, inputs), room)
+        step = self.source.step(
+            model,
+            inputs,
+            lambda made: self._bytes_of(made, inputs),
+            self.next_search().budget_bytes,
+        )
         traced = time.perf_counter() - began
         try:
             found, source, further = self._found(step)
@@ -340,7 +344,7 @@ class Replanner:
             member.schedule,
             step.one_piece.footprint.unplanned_peak,
             step.resident.total,
-            self.asked.budget_bytes,
+            self.next_search().budget_bytes,
             step.captured,
         )
         if check:

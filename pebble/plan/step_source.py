@@ -67,14 +67,14 @@ class StepSource:
         known : callable, optional
             Tells the bytes of a captured step; what it does not know is measured.
         room_bytes : int, optional
-            What may be held meanwhile.
+            That the whole step may take meanwhile.
 
         Raises
         ------
         CaptureError, InvalidArgument
         """
-        options = replace(self.options, room_bytes=room_bytes)
         captured = self.opened(model, inputs)
+        options = replace(self.options, room_bytes=room_bytes)
         if captured is None:
             self.traces += 1
             step = trace(model, inputs, options)

@@ -78,8 +78,11 @@ def test_memory_is_the_replay() -> None:
 
 def test_a_measured_step_stands_where_it_was_predicted() -> None:
     plan = tower_plan()
-    curve = plan.validate(repeats=1).measured_curve
-    data = plot_memory.data(plan, measured=curve)
+    found = plan.validate(repeats=1)
+    data = plot_memory.data(plan, measured=found)
+    assert data == plot_memory.data(plan, measured=found.measured_curve)
+    with pytest.raises(pebble.InvalidArgument, match="measured is str; pass what plan.validate"):
+        plot_memory.data(plan, measured="curve")
     most = int(np.argmax(data["measured"]))
     assert data["measured"][most] == plan.peak_bytes
     assert int(data["measured_step"][most]) in np.flatnonzero(

@@ -7,9 +7,7 @@ import torch
 from torch import nn
 
 import pebble
-from pebble.measure.slot_tensors import slot_tensors, with_views
 from pebble.measure.step import trace_step
-from pebble.tracing.inputs import Inputs
 from tests.loop_meter import LoopMeter
 
 
@@ -66,15 +64,3 @@ def test_a_step_that_has_room_is_run_in_one_piece() -> None:
         assert step.workspace_measured
         assert step.footprint.unplanned_peak == whole.footprint.unplanned_peak
         assert [op.workspace for op in step.graph.ops] == [op.workspace for op in whole.graph.ops]
-
-
-def test_parameters_are_not_made_a_second_time() -> None:
-    net, x = nn.Sequential(nn.Linear(8, 8), nn.GELU()), torch.randn(4, 8)
-    captured = trace_step(net, x).captured
-    tensors = slot_tensors(captured, net, Inputs((x,), {}))
-    assert tensors is not None
-    views = with_views(captured, tensors)
-    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
-    assert len(views) > len(tensors)  # the transposed weight of the product
-    found = [t.untyped_storage().data_ptr() for n, t in views.items() if n not in tensors]
-    assert set(found) <= own | {x.untyped_storage().data_ptr()}
