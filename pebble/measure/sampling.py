@@ -193,9 +193,9 @@ class Sampler:
             return torch.zeros(length, dtype=dtype, device=self.device)
         pattern = self._pattern(dtype)
         flat = torch.empty(length, dtype=dtype, device=self.device)
-        whole = length - length % _PATTERN
-        flat[:whole].view(-1, _PATTERN).copy_(pattern)
-        flat[whole:] = pattern[: length - whole]
+        rest = length % _PATTERN
+        flat[: length - rest].view(-1, _PATTERN).copy_(pattern)
+        flat[length - rest :] = pattern[:rest]
         return flat
 
     def _pattern(self, dtype: torch.dtype) -> torch.Tensor:
