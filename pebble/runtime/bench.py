@@ -86,7 +86,10 @@ class Bench:
         with contextlib.ExitStack() as stack:
             for device, enabled, dtype in self.captured.state.autocast:
                 kind = dtype if enabled else None
-                stack.enter_context(torch.autocast(device, dtype=kind, enabled=enabled))
+                kept = self.captured.state.casts_cached
+                stack.enter_context(
+                    torch.autocast(device, dtype=kind, enabled=enabled, cache_enabled=kept)
+                )
             yield
 
     @contextlib.contextmanager

@@ -15,6 +15,7 @@ from pebble.runtime.python_guard import PythonGuard
 from pebble.runtime.tensor_spec import TensorSpec, mismatch
 from pebble.tracing.captured import Captured
 from pebble.tracing.signature import SlotKind
+from pebble.tracing.torch_private.autocast_regions import casts_are_cached
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Guards:
     autocast: tuple[tuple[str, bool, torch.dtype], ...]
     writes: WriteGuard
     python: PythonGuard | None = None
+    casts_cached: bool | None = None
 
     @classmethod
     def of(cls, model: nn.Module, captured: Captured) -> Guards:
@@ -48,6 +50,7 @@ class Guards:
             captured.state.autocast,
             WriteGuard.of(fed, captured.outputs),
             PythonGuard.of(model, captured, held),
+            captured.state.casts_cached,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -74,6 +77,7 @@ class Guards:
                     f"Autocast was {_say_autocast(enabled, dtype)} at planning",
                     f", but is {_say_autocast(now, kind)}.",
                 )
+        _check_cache(self.casts_cached)
         found = self.model.match(model)
         python = [] if self.python is None else self.python.match(model, found)
         found = [*found, *self.inputs.match(model.forward, args, kwargs), *python]
@@ -93,6 +97,15 @@ class Guards:
         made = run(given)
         self.python.writes.apply(values, made.more)
         return made.output
+
+
+def _check_cache(cached: bool | None) -> None:
+    if cached is not None and casts_are_cached() is not cached:
+        was, now = ("kept", "are not") if cached else ("not kept", "are")
+        raise mismatch(
+            f"Autocast's cast weights were {was} from use to use at planning (cache_enabled)",
+            f", but {now} now.",
+        )
 
 
 def _say_autocast(enabled: bool, dtype: torch.dtype) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from pebble.errors import PebbleError
+from pebble.errors import PebbleError, PebbleWarning
+from pebble.notices import warn
 from pebble.runtime.backward_half import BackwardHalf
 from pebble.runtime.boxed_code import compile_boxed
 from pebble.runtime.cut_outputs import CutOutputs
@@ -41,6 +42,8 @@ class PlannedStep:
     it to the backward half boxed; updated buffers are released when the backward begins.
     Tensor hooks for saved tensors (offloading) do not apply to the tape.
     """
+
+    told_autocast = False  # a backward ran inside of autocast, and a warning said so
 
     def __init__(self, captured: Captured, schedule: Schedule) -> None:
         halves = split(captured, schedule, hand_overs=True)
@@ -122,6 +125,20 @@ class PlannedStep:
     def waiting(self) -> list[list[torch.Tensor]]:
         """The tapes of calls whose backward has not run, and may yet."""
         return [run.tape for run in self._runs if run.tape is not None]
+
+    def tell_autocast(self) -> None:
+        """Warn once where a backward is called within autocast, which eager casts once more."""
+        if self.told_autocast:
+            return
+        if any(torch.is_autocast_enabled(kind) for kind in ("cpu", self.device_type)):
+            self.told_autocast = True
+            warn(
+                "backward() of a planned step was called inside torch.autocast: the plan computes "
+                "gradients as they are outside of it, where eager rounds them once more, so that "
+                "they differ by the rounding of the half precision. Leave autocast before "
+                "backward(), as torch advises (Lightning's manual optimization stays inside).",
+                PebbleWarning,
+            )
 
     @contextlib.contextmanager
     def plain_dispatch(self, threads: int | None = None) -> Iterator[None]:
@@ -210,6 +227,7 @@ class _StepRun:
                     "planned step, which needs its old contents. Modify a copy, or call backward "
                     "first."
                 )
+        plan.tell_autocast()
         self.tape = None
         self.held.clear()
         with plan.plain_dispatch(self.threads):

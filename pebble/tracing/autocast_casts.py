@@ -15,6 +15,7 @@ from pebble.tracing.signature import results_of
 from pebble.tracing.torch_private.autocast_regions import (
     cast_regions,
     casts_are_cached,
+    inside_autocast,
     may_be_cached,
 )
 from pebble.tracing.torch_private.joint_export import EndKind, JointTrace
@@ -35,16 +36,20 @@ class _Cast:
     backward: fx.Node | None
 
 
-def share_weight_casts(joint: JointTrace, forward: ForwardGraph) -> None:
+def share_weight_casts(joint: JointTrace, forward: ForwardGraph) -> bool | None:
     """Cast each weight once in a region of autocast, and the sum of its gradients once, in place.
 
     A traced graph casts a weight again at every use and sums the gradients in the weight's own
     precision. Eager keeps the first cast until autocast is left, so that the gradients meet in
     the low precision and their sum is cast: other bits, which are the ones to be had here.
+
+    Returns
+    -------
+    bool or None
+        Whether the surroundings keep cast weights; None where no weight is cast more than once.
     """
     regions = cast_regions(forward.graph_module.graph)
-    if not regions and not casts_are_cached():
-        return
+    cached, several = casts_are_cached(), False
     graph = joint.graph_module.graph
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     weights = {
@@ -59,11 +64,16 @@ def share_weight_casts(joint: JointTrace, forward: ForwardGraph) -> None:
         if end is None or end[0] is not EndKind.GRADIENT or not isinstance(gradient, fx.Node):
             continue
         if end[1] in weights:
+            several |= _cast_again(weights[end[1]], written)
+            if not regions and not cached:
+                continue
             for casts in _cached_together(weights[end[1]], regions, written):
                 changed |= _share(graph, casts, k)
     if changed:
         graph.lint()
         joint.graph_module.recompile()
+    known = inside_autocast() or not regions  # else every region of the forward has its own cache
+    return cached if several and known else None
 
 
 def _written_casts(graph: fx.Graph) -> frozenset[str]:
@@ -86,6 +96,17 @@ def _cached_together(
         if half and region is not None and source not in written:
             groups.setdefault((dtype, region), []).append(node)
     return [casts for casts in groups.values() if len(casts) > 1]
+
+
+def _cast_again(weight: fx.Node, written: frozenset[str]) -> bool:
+    """Whether autocast casts a weight more than once where nothing is kept."""
+    halves = (torch.bfloat16, torch.float16)
+    made = [
+        node.kwargs.get("dtype")
+        for node in weight.users
+        if node.target is TO_COPY and _source(node) not in written
+    ]
+    return any(made.count(half) > 1 for half in halves)
 
 
 def _source(node: fx.Node) -> str:

@@ -31,11 +31,15 @@ class State:
     autocast : tuple of (device type, enabled, dtype)
     constants : mapping of str to object
         Inputs that are no tensors, by path: they are part of the graph.
+    casts_cached : bool or None
+        Whether the surroundings keep cast weights; None where that changes no number, since no
+        weight is cast more than once.
     """
 
     training: Mapping[str, bool]
     autocast: tuple[tuple[str, bool, torch.dtype], ...]
     constants: Mapping[str, Any]
+    casts_cached: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -238,7 +238,7 @@ def finish(
         Of fixed sizes; its graph is changed in place.
     """
     forward, output = front.forward, front.output
-    share_weight_casts(joint, forward)
+    cached = share_weight_casts(joint, forward)
     split_dropout(joint.graph_module)
     correct_metadata(joint.graph_module)
     step = JointCleanup(forward, joint, output, write_rows(joint, model))
@@ -261,7 +261,7 @@ def finish(
         sparse=step.sparse,
         tangents=tuple(step.tangents),
         template=output.template,
-        state=front.state,
+        state=replace(front.state, casts_cached=cached),
         loss=loss,
         fake=inputs.fake,
         device=next((str(t.device) for t in forward.tensors), "cpu"),

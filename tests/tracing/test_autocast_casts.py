@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import pebble
+from pebble.errors import PebbleWarning, PlanMismatch
 from pebble.runtime import build
 from pebble.tracing import capture
 from pebble.tracing.torch_private.operators import TO_COPY
@@ -166,3 +168,51 @@ def test_validate_runs_the_backward_outside_of_autocast() -> None:
         )
         report = plan.validate(repeats=1)
     assert report.ok_bitwise
+
+
+def half(kept: bool | None = None) -> Any:
+    return torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=kept)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_plan_is_for_the_cache_that_it_was_made_under(kept: bool) -> None:
+    model = Function(twice)
+    with half(kept):
+        plan = pebble.optimize(
+            model, X, budget_gb=1, optimizer=None, solver="recompute_all", costs="flops"
+        )
+        planned = plan.apply(model)
+    assert plan.validate(repeats=1).ok_bitwise  # eager beside it has the cache of the plan
+    step(planned, lambda: half(kept))
+    with pytest.raises(PlanMismatch, match="cast weights were"):
+        step(planned, lambda: half(not kept))
+
+
+def test_where_no_weight_is_cast_again_the_cache_is_all_one() -> None:
+    once = Function(lambda m, x: m.first(x))
+    with half():
+        planned = build(once, captured := capture(once, (X,)), everything_again(captured.graph))
+    eager = step(copy.deepcopy(once), lambda: half(False))
+    assert all(map(torch.equal, step(planned, lambda: half(False))[3:], eager[3:]))
+
+
+def test_whoever_plans_by_itself_plans_anew_for_another_cache() -> None:
+    model = Function(twice)
+    eager = copy.deepcopy(model)
+    planned = pebble.budgeted(model, budget_gb=1, optimizer=None, display=False)
+    for kept in (True, False, True):
+        for module in (planned, eager):
+            module.zero_grad()
+        found, expected = step(planned, partial(half, kept)), step(eager, partial(half, kept))
+        assert all(map(torch.equal, found[3:], expected[3:]))
+    assert pebble.status(planned).plans_made == 2
+
+
+def test_a_backward_inside_of_autocast_is_told_once() -> None:
+    model = Function(twice)
+    planned = pebble.budgeted(model, budget_gb=1, optimizer=None, display=False)
+    with half(), pytest.warns(PebbleWarning, match="inside torch.autocast") as told:
+        for _ in range(2):
+            planned(X).float().square().mean().backward()
+            planned.zero_grad()
+    assert len([w for w in told if "inside torch.autocast" in str(w.message)]) == 1

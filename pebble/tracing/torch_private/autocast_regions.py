@@ -11,6 +11,11 @@ def casts_are_cached() -> bool:
     return _depth() > 0 and torch.is_autocast_cache_enabled()
 
 
+def inside_autocast() -> bool:
+    """Whether the code that runs now stands in an autocast, were it switched off."""
+    return _depth() > 0
+
+
 def may_be_cached(tensor: torch.Tensor) -> bool:
     """Torch's own rule: full precision, differentiated, a leaf and no view."""
     leaf = tensor.requires_grad and tensor.is_leaf and not tensor._is_view()
