@@ -25,6 +25,7 @@ from pebble.runtime.part_follower import Parts
 from pebble.runtime.planned_module import wrap
 from pebble.runtime.replanning_follower import ReplanningFollower
 from pebble.solver import Solver, check_solver_options
+from pebble.tracing.dynamic_shapes import DynamicShapes
 from pebble.tracing.plannable import plannable
 from pebble.tracing.step_capture import check_loss
 from pebble.tracing.wrapped import put_inside
@@ -59,6 +60,7 @@ def budgeted(
     background: bool = False,
     execution: Literal["ops", "inductor"] = "ops",
     level: Literal["auto", "graph"] = "auto",
+    dynamic_shapes: Any = None,
     **options: Any,
 ) -> nn.Module:
     """A module that trains within a memory budget, whatever batch it is called with.
@@ -96,6 +98,10 @@ def budgeted(
         trains and corrected, in at most three rounds (`pebble.status` says how).
     level : "auto" or "graph"
         What becomes of calls that give no graph: a plan of modules, or `CaptureError`.
+    dynamic_shapes : mapping or tuple, optional
+        In the notation of `torch.export`: the sizes that vary, so that the first call is already
+        traced with them left open (its bounds say for which calls). What is not named is traced
+        anew when it changes. Default: found from the calls.
     cache : path-like, optional
         Directory in which plans are kept: for the same graph no solver runs again.
     display : bool, optional
@@ -152,16 +158,30 @@ def budgeted(
         optimizer_memory(optimizer, ())
     check_solver_options(solver, options)
     if one_of("execution", execution, EXECUTIONS) == INDUCTOR:
-        _check_fused(cache=cache, background=background, check=check)
+        _check_fused(cache=cache, background=background, check=check, dynamic_shapes=dynamic_shapes)
         return put_inside(given, fuse(model, budget, step, search))
+    _check_choices(check, background, level)
+    dynamic = DynamicShapes.of(model, dynamic_shapes)
+    asked = Asked(
+        budget, step, search, later, display, check=check, background=background, dynamic=dynamic
+    )
+    return put_inside(given, wrap(model, _following(asked, cache, level)))
+
+
+def _following(
+    asked: Asked, cache: str | os.PathLike[str] | None, level: str
+) -> ReplanningFollower:
     store = None if cache is None else PlanDirectory(cache)
-    one_of("check", check, (None, True, False))
-    one_of("background", background, (True, False))
-    asked = Asked(budget, step, search, later, announce=display, check=check, background=background)
-    blocks = BlockMembers(plan_blocks) if one_of("level", level, LEVELS) == "auto" else None
+    blocks = BlockMembers(plan_blocks) if level == "auto" else None
     following = ReplanningFollower(Replanner(asked, store, find_held), blocks=blocks)
     following.parts = Parts(PlansParts(lambda: asked, find=find_held))
-    return put_inside(given, wrap(model, following))
+    return following
+
+
+def _check_choices(check: bool | None, background: bool, level: str) -> None:
+    one_of("check", check, (None, True, False))
+    one_of("background", background, (True, False))
+    one_of("level", level, LEVELS)
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

@@ -46,6 +46,7 @@ from pebble.runtime.step_check import StepCheck
 from pebble.schedule import Schedule
 from pebble.solver import Result, solve
 from pebble.tracing.captured import Captured
+from pebble.tracing.dynamic_shapes import DynamicShapes
 from pebble.tracing.inputs import Inputs
 
 logger = logging.getLogger("pebble")
@@ -102,6 +103,8 @@ class Asked:
         an eager step fits the budget beside it, False never.
     background : bool
         Whether training goes on by the first plan found, while a better one is looked for.
+    dynamic : DynamicShapes or None
+        The sizes that vary, where the user tells.
     """
 
     budget_bytes: int
@@ -112,6 +115,7 @@ class Asked:
     room_for_loss: bool = False
     check: bool | None = None
     background: bool = False
+    dynamic: DynamicShapes | None = None
 
 
 class Replanner:
@@ -136,7 +140,7 @@ class Replanner:
         self.store = store
         self.find = find
         self.known = WiredSchedules()
-        self.source = StepSource(asked.step)
+        self.source = StepSource(asked.step, asked.dynamic)
         self.sized: list[SizedStep] = []
         self.sources: dict[Source, int] = {}
         self.held_bytes: Callable[[], int] | None = None  # by the loop, beside the step
@@ -148,9 +152,10 @@ class Replanner:
         step = self.asked.step
         state = self.__dict__ | {"held_bytes": None, "further": BackgroundSearch()}
         if not isinstance(step.optimizer, torch.optim.Optimizer):
-            return state | {"source": StepSource(step)}
+            return state | {"source": StepSource(step, self.asked.dynamic)}
         own = replace(step, optimizer=without_state(step.optimizer))
-        return state | {"asked": replace(self.asked, step=own), "source": StepSource(own)}
+        source = StepSource(own, self.asked.dynamic)
+        return state | {"asked": replace(self.asked, step=own), "source": source}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Replanner:
         twin = object.__new__(type(self))
@@ -158,7 +163,9 @@ class Replanner:
         if isinstance(twin.asked.step.optimizer, torch.optim.Optimizer):
             own = copy.deepcopy(twin.asked.step.optimizer, memo)  # of the copied parameters
             twin.asked = replace(twin.asked, step=replace(twin.asked.step, optimizer=own))
-        twin.source = StepSource(twin.asked.step)  # its traces hold this model's own tensors
+        twin.source = StepSource(
+            twin.asked.step, self.asked.dynamic
+        )  # its traces hold this model's own tensors
         return twin
 
     def __call__(
