@@ -144,6 +144,7 @@ class Replanner:
         self.sized: list[SizedStep] = []
         self.sources: dict[Source, int] = {}
         self.held_bytes: Callable[[], int] | None = None  # by the loop, beside the step
+        self.beside_bytes = 0
         self.further = BackgroundSearch()
         self._told_loss = False
 
@@ -206,10 +207,17 @@ class Replanner:
             assert schedule is not None and replay is not None
             budget = self.next_search().budget_bytes
             self._told_loss = tell_unnamed_loss(found.step, schedule, replay, budget)
-        made = Planned(self._member(model, found), seconds, found.overhead)
+        eager = found.step.one_piece.footprint.unplanned_peak
+        made = Planned(self._member(model, found), seconds, found.overhead, eager)
         if further is not None:
             self.further.wish(made.member, found, further)
         return made
+
+    def has_open_trace(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> bool:
+        """Whether a trace of open sizes holds for a call."""
+        return self.source.opened(model, Inputs(args, dict(kwargs))) is not None
 
     def better(self, member: Follower, model: nn.Module) -> Planned | None:
         """A better plan than a member, found beside training."""
@@ -264,7 +272,7 @@ class Replanner:
         asked = self.asked
         first = not self.sources.get(Source.SOLVED)
         seconds = asked.search.time_limit if first else asked.later_seconds
-        held = 0 if self.held_bytes is None else self.held_bytes()
+        held = self.beside_bytes + (0 if self.held_bytes is None else self.held_bytes())
         return PlanSearch(max(asked.budget_bytes - held, 0), asked.search, Deadline(seconds))
 
     def _found(self, step: Step) -> tuple[Found, Source, PlanSearch | None]:
@@ -327,7 +335,7 @@ class Replanner:
         promise = Promise.of(
             captured,
             threads=found.step.record.threads,
-            peak_bytes=found.peak_bytes,
+            peak_bytes=found.peak_bytes + self.beside_bytes,
             budget_bytes=self.asked.budget_bytes,
             waiting_bytes=found.step.resident.kinds.get(WAITING, 0),
             resident=found.step.resident,
