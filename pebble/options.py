@@ -55,6 +55,9 @@ class StepOptions:
         of these names. Default: the loss, where there is one, else every one.
     card : str, optional
         Of `pebble.cards.CARDS`: the step as it runs there, wherever the model is.
+    room_bytes : int, optional
+        What may be held while its bytes are measured, what is resident counted. Default: what the
+        machine has.
 
     Raises
     ------
@@ -73,6 +76,7 @@ class StepOptions:
     calls_in_flight: int = 1
     ranks: Ranks | None = None
     card: str | None = None
+    room_bytes: int | None = None
 
     @classmethod
     def of(cls, **given: Any) -> Self:

@@ -21,7 +21,7 @@ _BLOCK = re.compile(
 ELSEWHERE = ("gpu", "torchrun")
 """Needs of blocks that are compiled and listed, and run on no machine of the tests."""
 MINUTES = "minutes"
-"""The need of commands that take so long that only their arguments are tested."""
+"""The need of commands that take minutes: they run by themselves, in the slow tests."""
 _AS_PRINTED = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

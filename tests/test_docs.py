@@ -8,11 +8,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 import pebble
 import pebble.errors
 import pebble.games
-from tests.code_blocks import ELSEWHERE, MINUTES, Block, blocks_of, check_command
+from tests.code_blocks import ELSEWHERE, MINUTES, Block, blocks_of, check_command, run_command
 from tests.house import ROOT
 from tests.small_loops import run_loop
 
@@ -55,6 +56,40 @@ def _is_set_up(block: Block) -> bool:
 def test_the_loops_run(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_loop(block)
+
+
+def _long_commands() -> list[list[str]]:
+    """Of the README and the pages, each once; a plan that one writes is there for the next."""
+    found: dict[str, list[str]] = {}
+    for page in (ROOT / "README.md", *PAGES):
+        for block in blocks_of(page):
+            if block.needs == MINUTES:
+                found |= {" ".join(words): words for words in block.commands()}
+    return list(found.values())
+
+
+def _write_what_commands_read(folder: Path) -> None:
+    """A graph, a plan and the configuration of a model: what a user has at hand there."""
+    net = torch.nn.Sequential(*[torch.nn.Linear(8, 8) for _ in range(4)])
+    plan = pebble.optimize(net, torch.ones(4, 8), budget_gb=1, time_limit=10)
+    plan.save(folder / "plan.json")
+    edges = [*((k, k + 1) for k in range(7)), (2, 4), (1, 5), (0, 6)]
+    rows = [f"8 {len(edges)}", *["4 1"] * 8, *(f"{u} {v}" for u, v in edges)]
+    (folder / "graph.txt").write_text("\n".join(rows))
+    shape = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 1000}
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4}
+    more = {"num_attention_heads": 4, "num_key_value_heads": 4}
+    (folder / "config.json").write_text(json.dumps({**shape, **sizes, **more}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", _long_commands(), ids=" ".join)
+def test_the_commands_that_take_minutes_run(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _write_what_commands_read(tmp_path)
+    run_command(words)
 
 
 def test_what_does_not_run_here_is_compiled_and_listed() -> None:

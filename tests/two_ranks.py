@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +21,10 @@ RANKS, ROWS, WIDTH, STEPS = 2, 64, 16, 5
 def on_two_ranks(work: Callable[..., Any], folder: Path, *given: Any) -> list[Any]:
     """What ``work(rank, *given)`` returns on each of two ranks."""
     folder.mkdir(exist_ok=True)
-    # Forked: a fresh process takes seconds to import what is imported here already.
-    start_processes(_one_rank, (work, folder, given), nprocs=RANKS, start_method="fork")
+    # Forked from a process that has imported what is slow to import and done nothing else: one that
+    # was forked from here may not go backward any more, if autograd has started its threads here.
+    multiprocessing.set_forkserver_preload(["pebble.plan.optimization", __name__])
+    start_processes(_one_rank, (work, folder, given), nprocs=RANKS, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(RANKS)]
 
 

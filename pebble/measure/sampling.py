@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
+from pebble.tracing.aten_rules import idle_inputs
 from pebble.tracing.scalar_storages import reduces_to_scalar, shrink
 from pebble.tracing.torch_private import pytree
 from pebble.tracing.torch_private.operators import dispatcher_entry, op_name
@@ -137,12 +138,25 @@ class Sampler:
         self.generator = torch.Generator()
         self.patterns: dict[torch.dtype, torch.Tensor] = {}
 
-    def arguments(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments for a call."""
+    def arguments(
+        self, call: Call, own: Mapping[fx.Node, torch.Tensor] | None = None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments for a call.
+
+        Parameters
+        ----------
+        own : mapping, optional
+            Tensors by node that need not be made; a call that writes to one gets another, and so
+            does one whose bytes depend on what is in it.
+        """
         limits = _index_limits(call.node)
         self.generator.manual_seed(self.seed)
+        made = {*limits, *idle_inputs(call.node)}
+        own = {node: t for node, t in (own or {}).items() if node not in made}
 
         def make(node: fx.Node) -> Any:
+            if node in own:
+                return own[node]
             value = value_of(node)
             if not isinstance(value, torch.Tensor):
                 return pytree.tree_map_only(torch.Tensor, self.tensor, value)

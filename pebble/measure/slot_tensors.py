@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import attrgetter
 
 import torch
@@ -10,6 +11,7 @@ from torch import fx, nn
 from pebble.tracing.captured import Captured
 from pebble.tracing.inputs import Inputs
 from pebble.tracing.signature import SlotKind
+from pebble.tracing.torch_private.autograd import below_autograd
 from pebble.tracing.torch_private.pytree import call_leaves
 
 
@@ -44,4 +46,28 @@ def slot_tensors(
         if not isinstance(tensor, torch.Tensor) or tensor.shape != like.shape:
             return None
         found[slot.node] = tensor.detach()
+    return found
+
+
+def with_views(
+    captured: Captured, tensors: Mapping[fx.Node, torch.Tensor]
+) -> dict[fx.Node, torch.Tensor]:
+    """The same tensors and the views of them that the graph takes.
+
+    Parameters
+    ----------
+    captured : Captured
+    tensors : mapping
+        One a slot.
+    """
+    found = dict(tensors)
+    outside = {captured.value_of[node] for node in tensors}
+    runs = {node for nodes in captured.op_nodes for node in nodes}
+    for node in captured.joint.graph.nodes:
+        if node in found or node in runs or captured.value_of.get(node) not in outside:
+            continue
+        if all(arg in found for arg in node.all_input_nodes):
+            args, kwargs = fx.map_arg((node.args, node.kwargs), found.__getitem__)
+            with below_autograd():
+                found[node] = node.target(*args, **kwargs)
     return found

@@ -261,20 +261,32 @@ def measure(
     known : Workspaces, optional
         Its bytes, where they are known without a run.
     """
-    workspaces = known or measure_bytes(captured, model, inputs)
-    graph = workspaces.on(captured.graph)
-    memory = step_memory(replace(captured, graph=graph), optimizer=options.optimizer, model=model)
-    ranks = options.ranks or ranks_here()
-    resident = resident_of(memory, model, ranks, accumulates=captured.accumulates)
+    if known is None:
+        room = options.room_bytes
+        if room is not None:
+            room = max(room - _resident(captured, options, model).total, 0)
+        known = measure_bytes(captured, model, inputs, room_bytes=room)
+    graph = known.on(captured.graph)
+    resident = _resident(replace(captured, graph=graph), options, model)
     costs = options.costs
     times = op_costs(captured, costs) if isinstance(costs, str) else list(costs)
     if len(times) == len(graph.ops):
         graph = graph.with_measures(costs=times)
-    return Measures(graph, resident, workspaces.measured)
+    return Measures(graph, resident, known.measured)
+
+
+def _resident(captured: Captured, options: StepOptions, model: nn.Module | None) -> Resident:
+    memory = step_memory(captured, optimizer=options.optimizer, model=model)
+    ranks = options.ranks or ranks_here()
+    return resident_of(memory, model, ranks, accumulates=captured.accumulates)
 
 
 def measure_bytes(
-    captured: Captured, model: nn.Module | None = None, inputs: Inputs | None = None
+    captured: Captured,
+    model: nn.Module | None = None,
+    inputs: Inputs | None = None,
+    *,
+    room_bytes: int | None = None,
 ) -> Workspaces:
     """Values and workspaces of a captured step, from one run of it if its tensors are at hand.
 
@@ -287,8 +299,10 @@ def measure_bytes(
         What was captured.
     inputs : Inputs, optional
         Of the model.
+    room_bytes : int, optional
+        For the values of the graph and the temporaries, meanwhile. Default: what the machine has.
     """
     tensors = None
-    if model is not None and inputs is not None and not captured.fake and captured.whole is None:
+    if model is not None and inputs is not None and not captured.fake:
         tensors = slot_tensors(captured, plannable(model), inputs)
-    return measure_workspaces(captured, tensors)
+    return measure_workspaces(captured, tensors, room_bytes=room_bytes)

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from pebble.graph import Graph
-from pebble.measure.allocator import Scales, room_bytes
+from pebble.measure.allocator import Scales
+from pebble.measure.allocator import room_bytes as room_of
 from pebble.measure.card_workspaces import temporary_bytes
 from pebble.measure.loss_run import held_outputs, run_loss, ways_to_run
 from pebble.measure.real_step import StepRun, may_run, run_step
@@ -29,6 +30,7 @@ from pebble.measure.sampling import (
     results_of_op,
     run_call,
 )
+from pebble.measure.slot_tensors import with_views
 from pebble.referee import simulate
 from pebble.schedule import Schedule
 from pebble.tracing import Captured
@@ -91,6 +93,7 @@ def measure_workspaces(
     *,
     limit_bytes: int = DEFAULT_LIMIT_BYTES,
     loops: frozenset[int] = frozenset(),
+    room_bytes: int | None = None,
 ) -> Workspaces:
     """Measure the values and the workspace of every op of a captured step.
 
@@ -102,12 +105,17 @@ def measure_workspaces(
     captured : Captured
     tensors : mapping, optional
         The tensor of every slot; see `pebble.measure.slot_tensors`. Then the step runs once on
-        them, if there is room. Else each op runs alone on arguments of the captured layout.
+        them, if it is in one piece and there is room. Else each op runs alone on arguments of the
+        captured layout.
     limit_bytes : int
         An op whose arguments and results exceed this is not run alone.
     loops : frozenset of int
         Ops for which a compiler writes loops: they are not run, and take nothing beside what they
         make.
+    room_bytes : int, optional
+        For values and temporaries while they are measured. Then each op runs alone at first, which
+        holds no more than any plan does at that op; the step runs in one piece if that shows that
+        it has room. Default: what the machine has.
 
     Returns
     -------
@@ -130,11 +138,19 @@ def measure_workspaces(
     known = _known_of(captured)
     if known is not None:
         return known.workspaces
-    if tensors is not None and may_run(captured) and _has_room(captured):
+    alone = None
+    if room_bytes is not None:
+        alone = _Alone(captured, limit_bytes, loops, tensors).workspaces()
+        captured_room = _keep_all_peak(alone.on(captured.graph)) <= room_bytes
+    else:
+        captured_room = True
+    runs = tensors is not None and captured.whole is None and may_run(captured)
+    if runs and captured_room and _has_room(captured):
+        assert tensors is not None
         run = run_step(captured, tensors)
         if run is not None:
             return _remembered(captured, run)
-    return _Alone(captured, limit_bytes, loops).workspaces()
+    return alone or _Alone(captured, limit_bytes, loops, tensors).workspaces()
 
 
 def _known_of(captured: Captured) -> _Known | None:
@@ -144,13 +160,15 @@ def _known_of(captured: Captured) -> _Known | None:
 
 
 def _has_room(captured: Captured) -> bool:
-    graph = captured.graph
-    peak = simulate(graph, Schedule.keep_all(graph)).peak
     share = _SHARE_OF_ROOM.get(torch.device(captured.device).type, 0.5)
-    if peak <= share * room_bytes(captured.device):
+    if _keep_all_peak(captured.graph) <= share * room_of(captured.device):
         return True
     logger.info("The step is too large to be run for its bytes: each op is measured alone.")
     return False
+
+
+def _keep_all_peak(graph: Graph) -> int:
+    return simulate(graph, Schedule.keep_all(graph)).peak
 
 
 def _remembered(captured: Captured, run: StepRun) -> Workspaces:
@@ -215,7 +233,13 @@ def _tell(skipped: Sequence[str]) -> None:
 class _Alone:
     """Each distinct op by itself; what a real run of the step in one piece showed is taken over."""
 
-    def __init__(self, captured: Captured, limit_bytes: int, loops: frozenset[int]) -> None:
+    def __init__(
+        self,
+        captured: Captured,
+        limit_bytes: int,
+        loops: frozenset[int],
+        tensors: Tensors | None = None,
+    ) -> None:
         self.captured = captured
         self.limit_bytes = limit_bytes
         self.loops = loops
@@ -228,7 +252,8 @@ class _Alone:
             for which, call in enumerate(self.calls)
             if which in run and call.key not in ran and call.bytes <= limit_bytes
         ]
-        self.took = {**ran, **_peaks(others, captured.device)}
+        own = None if tensors is None else with_views(captured, tensors)
+        self.took = {**ran, **_peaks(others, captured.device, own)}
         self.sizes = [value.size for value in captured.graph.values]
 
     def workspaces(self) -> Workspaces:
@@ -289,8 +314,14 @@ class _Alone:
         return max(max(scales.peaks) - sum(self.sizes[v] for v in outputs), 0)
 
 
-def _peaks(calls: Sequence[Call], device: str) -> dict[Key, CallBytes]:
-    """What each call takes on sampled arguments; calls that fail are left out."""
+def _peaks(calls: Sequence[Call], device: str, own: Tensors | None = None) -> dict[Key, CallBytes]:
+    """What each call takes on sampled arguments; calls that fail are left out.
+
+    Parameters
+    ----------
+    own : mapping, optional
+        Tensors that are there already, by node: parameters are not made a second time.
+    """
     place = (device, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
     fresh = [call for call in calls if (place, call.key) not in _sampled]
     if fresh:
@@ -298,7 +329,7 @@ def _peaks(calls: Sequence[Call], device: str) -> dict[Key, CallBytes]:
         with quiet_state(device), Scales(device) as scales:
             sampler = Sampler(device)
             for call in fresh:
-                ran.append(_weigh(call, sampler, scales))
+                ran.append(_weigh(call, sampler, scales, own or {}))
         for call, made, peak in zip(fresh, ran, scales.peaks, strict=True):
             if made is not None:
                 _sampled[place, call.key] = CallBytes(peak, made)
@@ -306,9 +337,9 @@ def _peaks(calls: Sequence[Call], device: str) -> dict[Key, CallBytes]:
     return {key: took for key, took in known if took is not None}
 
 
-def _weigh(call: Call, sampler: Sampler, scales: Scales) -> tuple[int, ...] | None:
+def _weigh(call: Call, sampler: Sampler, scales: Scales, own: Tensors) -> tuple[int, ...] | None:
     """Bytes of the storages of a call's results; None if it fails alone."""
-    args, kwargs = sampler.arguments(call)
+    args, kwargs = sampler.arguments(call, own)
 
     def run() -> Any:
         try:

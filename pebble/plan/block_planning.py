@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from pebble.errors import CaptureError, InfeasibleBudget
+from pebble.errors import BudgetNotKept, CaptureError, InfeasibleBudget
 from pebble.formatting import gigabytes
+from pebble.notices import warn
 from pebble.plan.module_level import module_plan_instead
 from pebble.plan.replanning import Replanner
 from pebble.progress import display_log, progress_line
@@ -55,6 +56,14 @@ def plan_blocks(
             raise error.of(subject) from None
         line.result(f"{len(plan.chosen)} of {len(plan.calls)} calls run again")
     seconds = time.perf_counter() - began
+    if plan.baseline_peak_bytes > asked.budget_bytes:
+        warn(
+            f"{subject} is planned module by module, and was run without a plan to be measured: "
+            f"that took {gigabytes(plan.baseline_peak_bytes)}, above the budget of "
+            f"{gigabytes(asked.budget_bytes)}. Plan it where there is room, with pebble.optimize, "
+            "and apply that plan.",
+            BudgetNotKept,
+        )
     with display_log(asked.announce):
         logger.info(
             "Planned %s module by module: peak %s (predicted within %.1f %%), %.2f %% more "

@@ -144,9 +144,8 @@ class Replanner:
         self.sized: list[SizedStep] = []
         self.sources: dict[Source, int] = {}
         self.held_bytes: Callable[[], int] | None = None  # by the loop, beside the step
-        self.beside_bytes = 0
         self.further = BackgroundSearch()
-        self._told_loss = False
+        self.beside_bytes, self._told_loss = 0, False
 
     def __getstate__(self) -> dict[str, Any]:
         """What is saved or copied with a module: without the optimizer's state, or the loop."""
@@ -193,7 +192,8 @@ class Replanner:
         if not self.sources:
             self._say("Planning %s: a line for each form of inputs follows.", subject)
         inputs = Inputs(args, dict(kwargs))
-        step = self.source.step(model, inputs, lambda made: self._bytes_of(made, inputs))
+        room = self.next_search().budget_bytes  # measuring keeps to it, as training does
+        step = self.source.step(model, inputs, lambda made: self._bytes_of(made, inputs), room)
         traced = time.perf_counter() - began
         try:
             found, source, further = self._found(step)

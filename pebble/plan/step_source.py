@@ -56,24 +56,33 @@ class StepSource:
         self._open: list[tuple[SymbolicStep, Guards]] = []
         self._refused = 0
 
-    def step(self, model: nn.Module, inputs: Inputs, known: Known | None = None) -> Step:
+    def step(
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        known: Known | None = None,
+        room_bytes: int | None = None,
+    ) -> Step:
         """The step of a model on these inputs, measured.
 
         Parameters
         ----------
         known : callable, optional
             Tells the bytes of a captured step; what it does not know is measured.
+        room_bytes : int, optional
+            What may be held meanwhile.
 
         Raises
         ------
         CaptureError, InvalidArgument
         """
+        options = replace(self.options, room_bytes=room_bytes)
         captured = self.opened(model, inputs)
         if captured is None:
             self.traces += 1
-            step = trace(model, inputs, self.options)
+            step = trace(model, inputs, options)
         else:
-            step = step_of(model, inputs, captured, self.options, known and known(captured))
+            step = step_of(model, inputs, captured, options, known and known(captured))
         self._seen.note(inputs)
         return step
 
