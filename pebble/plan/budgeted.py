@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pebble.arguments import check_time_limit, one_of
+from pebble.arguments import check_time_limit, one_of, positive_integer
 from pebble.budget import whole_budget
 from pebble.errors import InvalidArgument
 from pebble.measure.costs import check_costs
@@ -21,10 +21,12 @@ from pebble.plan.part_planning import PlansParts
 from pebble.plan.plan_store import PlanDirectory
 from pebble.plan.replanning import FIRST_SECONDS, LATER_SECONDS, Asked, Replanner
 from pebble.runtime.block_members import BlockMembers
+from pebble.runtime.padded_calls import PaddedCalls
 from pebble.runtime.part_follower import Parts
 from pebble.runtime.planned_module import wrap
 from pebble.runtime.replanning_follower import ReplanningFollower
 from pebble.solver import Solver, check_solver_options
+from pebble.tracing.dynamic_shapes import DynamicShapes
 from pebble.tracing.plannable import plannable
 from pebble.tracing.step_capture import check_loss
 from pebble.tracing.wrapped import put_inside
@@ -59,6 +61,8 @@ def budgeted(
     background: bool = False,
     execution: Literal["ops", "inductor"] = "ops",
     level: Literal["auto", "graph"] = "auto",
+    dynamic_shapes: Any = None,
+    pad_to: int | None = None,
     **options: Any,
 ) -> nn.Module:
     """A module that trains within a memory budget, whatever batch it is called with.
@@ -96,6 +100,16 @@ def budgeted(
         trains and corrected, in at most three rounds (`pebble.status` says how).
     level : "auto" or "graph"
         What becomes of calls that give no graph: a plan of modules, or `CaptureError`.
+    dynamic_shapes : mapping or tuple, optional
+        In the notation of `torch.export`: the sizes that vary, so that the first call is already
+        traced with them left open (its bounds say for which calls). What is not named is traced
+        anew when it changes. Default: found from the calls.
+    pad_to : int, optional
+        Where sizes cannot be left open and every shape would be traced: round lengths (what varies
+        behind the first dimension) up to a multiple of this. Labels are filled up with -100,
+        everything else with 0, and an attention mask is added where the forward takes one. Each
+        new shape is first compared with eager on the call as it is: a call whose loss or gradients
+        padding changes (also by a dropout that draws) raises `InvalidArgument`.
     cache : path-like, optional
         Directory in which plans are kept: for the same graph no solver runs again.
     display : bool, optional
@@ -145,23 +159,62 @@ def budgeted(
         solver, first, seed, display, chunked_loss, options, budget_kind=budget_kind
     )
     given, model = model, plannable(model)
-    check_loss(loss, loss_only=outputs == "loss")
-    check_costs(costs)
-    check_optimizer(optimizer, model)
-    if isinstance(optimizer, str):
-        optimizer_memory(optimizer, ())
+    _check_step(step, model, costs)
     check_solver_options(solver, options)
     if one_of("execution", execution, EXECUTIONS) == INDUCTOR:
-        _check_fused(cache=cache, background=background, check=check)
+        _check_fused(
+            cache=cache, background=background, check=check, dynamic_shapes=dynamic_shapes,
+            pad_to=pad_to,
+        )  # fmt: skip
         return put_inside(given, fuse(model, budget, step, search))
+    _check_choices(check, background, level)
+    _check_padding(step, pad_to, background)
+    dynamic = DynamicShapes.of(model, dynamic_shapes)
+    asked = Asked(
+        budget, step, search, later, display, check=check, background=background, dynamic=dynamic
+    )
+    return put_inside(given, wrap(model, _following(asked, cache, level, pad_to)))
+
+
+def _following(
+    asked: Asked, cache: str | os.PathLike[str] | None, level: str, pad_to: int | None
+) -> ReplanningFollower:
     store = None if cache is None else PlanDirectory(cache)
+    blocks = BlockMembers(plan_blocks) if level == "auto" else None
+    padded = None if pad_to is None else PaddedCalls(pad_to)
+    following = ReplanningFollower(Replanner(asked, store, find_held), blocks=blocks, padded=padded)
+    following.parts = Parts(PlansParts(lambda: asked, find=find_held))
+    return following
+
+
+def _check_choices(check: bool | None, background: bool, level: str) -> None:
     one_of("check", check, (None, True, False))
     one_of("background", background, (True, False))
-    asked = Asked(budget, step, search, later, announce=display, check=check, background=background)
-    blocks = BlockMembers(plan_blocks) if one_of("level", level, LEVELS) == "auto" else None
-    following = ReplanningFollower(Replanner(asked, store, find_held), blocks=blocks)
-    following.parts = Parts(PlansParts(lambda: asked, find=find_held))
-    return put_inside(given, wrap(model, following))
+    one_of("level", level, LEVELS)
+
+
+def _check_padding(step: StepOptions, pad_to: int | None, background: bool) -> None:
+    if pad_to is None:
+        return
+    positive_integer("pad_to", pad_to)
+    others = {
+        "loss": step.loss is not None,
+        "differentiate": step.differentiate is not None,
+        "background": background,
+    }
+    for name in (name for name, given in others.items() if given):
+        raise InvalidArgument(
+            f"pad_to does not go with {name}=: it is for models that compute their loss themselves "
+            "and are searched before they train. Leave one of the two out."
+        )
+
+
+def _check_step(step: StepOptions, model: nn.Module, costs: str) -> None:
+    check_costs(costs)
+    check_loss(step.loss, loss_only=step.outputs == "loss")
+    check_optimizer(step.optimizer, model)
+    if isinstance(step.optimizer, str):
+        optimizer_memory(step.optimizer, ())
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

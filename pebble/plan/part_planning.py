@@ -63,6 +63,13 @@ class PartReplanner:
         self.replanner = replanner
         self.rest_bytes = rest_bytes
         self.input_bytes = input_bytes
+        self.beside_bytes = 0  # parts are not padded
+
+    def has_open_trace(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> bool:
+        """As of the replanner."""
+        return self.replanner.has_open_trace(model, args, kwargs)
 
     def count_gradients(self, counted: bool) -> bool:
         """As of the replanner."""

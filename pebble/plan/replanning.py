@@ -46,6 +46,7 @@ from pebble.runtime.step_check import StepCheck
 from pebble.schedule import Schedule
 from pebble.solver import Result, solve
 from pebble.tracing.captured import Captured
+from pebble.tracing.dynamic_shapes import DynamicShapes
 from pebble.tracing.inputs import Inputs
 
 logger = logging.getLogger("pebble")
@@ -102,6 +103,8 @@ class Asked:
         an eager step fits the budget beside it, False never.
     background : bool
         Whether training goes on by the first plan found, while a better one is looked for.
+    dynamic : DynamicShapes or None
+        The sizes that vary, where the user tells.
     """
 
     budget_bytes: int
@@ -112,6 +115,7 @@ class Asked:
     room_for_loss: bool = False
     check: bool | None = None
     background: bool = False
+    dynamic: DynamicShapes | None = None
 
 
 class Replanner:
@@ -136,21 +140,22 @@ class Replanner:
         self.store = store
         self.find = find
         self.known = WiredSchedules()
-        self.source = StepSource(asked.step)
+        self.source = StepSource(asked.step, asked.dynamic)
         self.sized: list[SizedStep] = []
         self.sources: dict[Source, int] = {}
         self.held_bytes: Callable[[], int] | None = None  # by the loop, beside the step
         self.further = BackgroundSearch()
-        self._told_loss = False
+        self.beside_bytes, self._told_loss = 0, False
 
     def __getstate__(self) -> dict[str, Any]:
         """What is saved or copied with a module: without the optimizer's state, or the loop."""
         step = self.asked.step
         state = self.__dict__ | {"held_bytes": None, "further": BackgroundSearch()}
         if not isinstance(step.optimizer, torch.optim.Optimizer):
-            return state | {"source": StepSource(step)}
+            return state | {"source": StepSource(step, self.asked.dynamic)}
         own = replace(step, optimizer=without_state(step.optimizer))
-        return state | {"asked": replace(self.asked, step=own), "source": StepSource(own)}
+        source = StepSource(own, self.asked.dynamic)
+        return state | {"asked": replace(self.asked, step=own), "source": source}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Replanner:
         twin = object.__new__(type(self))
@@ -158,7 +163,9 @@ class Replanner:
         if isinstance(twin.asked.step.optimizer, torch.optim.Optimizer):
             own = copy.deepcopy(twin.asked.step.optimizer, memo)  # of the copied parameters
             twin.asked = replace(twin.asked, step=replace(twin.asked.step, optimizer=own))
-        twin.source = StepSource(twin.asked.step)  # its traces hold this model's own tensors
+        twin.source = StepSource(
+            twin.asked.step, self.asked.dynamic
+        )  # its traces hold this model's own tensors
         return twin
 
     def __call__(
@@ -204,10 +211,17 @@ class Replanner:
             assert schedule is not None and replay is not None
             budget = self.next_search().budget_bytes
             self._told_loss = tell_unnamed_loss(found.step, schedule, replay, budget)
-        made = Planned(self._member(model, found), seconds, found.overhead)
+        eager = found.step.one_piece.footprint.unplanned_peak
+        made = Planned(self._member(model, found), seconds, found.overhead, eager)
         if further is not None:
             self.further.wish(made.member, found, further)
         return made
+
+    def has_open_trace(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> bool:
+        """Whether a trace of open sizes holds for a call."""
+        return self.source.opened(model, Inputs(args, dict(kwargs))) is not None
 
     def better(self, member: Follower, model: nn.Module) -> Planned | None:
         """A better plan than a member, found beside training."""
@@ -262,7 +276,7 @@ class Replanner:
         asked = self.asked
         first = not self.sources.get(Source.SOLVED)
         seconds = asked.search.time_limit if first else asked.later_seconds
-        held = 0 if self.held_bytes is None else self.held_bytes()
+        held = self.beside_bytes + (0 if self.held_bytes is None else self.held_bytes())
         return PlanSearch(max(asked.budget_bytes - held, 0), asked.search, Deadline(seconds))
 
     def _found(self, step: Step) -> tuple[Found, Source, PlanSearch | None]:
@@ -325,7 +339,7 @@ class Replanner:
         promise = Promise.of(
             captured,
             threads=found.step.record.threads,
-            peak_bytes=found.peak_bytes,
+            peak_bytes=found.peak_bytes + self.beside_bytes,
             budget_bytes=self.asked.budget_bytes,
             waiting_bytes=found.step.resident.kinds.get(WAITING, 0),
             resident=found.step.resident,

@@ -15,11 +15,11 @@ from pebble.measure.workspaces import Workspaces
 from pebble.options import StepOptions
 from pebble.runtime.guards import Guards
 from pebble.tracing.captured import Captured
+from pebble.tracing.dynamic_shapes import DynamicShapes
 from pebble.tracing.inputs import Inputs
-from pebble.tracing.resized_inputs import changing_dimensions
+from pebble.tracing.open_dimensions import OpenSizes, SizeHistory
 from pebble.tracing.step_form import StepForm
 from pebble.tracing.symbolic_capture import SymbolicStep
-from pebble.tracing.torch_private.pytree import call_leaves, tree_map_only
 from pebble.tracing.training_mode import training_mode
 
 logger = logging.getLogger("pebble")
@@ -39,6 +39,8 @@ class StepSource:
     Parameters
     ----------
     options : StepOptions
+    dynamic : DynamicShapes, optional
+        The sizes to leave open, from the first call on. Default: those that are found to vary.
 
     Attributes
     ----------
@@ -46,10 +48,11 @@ class StepSource:
         How often the model was traced.
     """
 
-    def __init__(self, options: StepOptions) -> None:
+    def __init__(self, options: StepOptions, dynamic: DynamicShapes | None = None) -> None:
         self.options = options
+        self.dynamic = dynamic
         self.traces = 0
-        self._seen: list[Inputs] = []
+        self._seen = SizeHistory()
         self._open: list[tuple[SymbolicStep, Guards]] = []
         self._refused = 0
 
@@ -80,7 +83,7 @@ class StepSource:
             step = trace(model, inputs, options)
         else:
             step = step_of(model, inputs, captured, options, known and known(captured))
-        self._note(inputs)
+        self._seen.note(inputs)
         return step
 
     def opened(self, model: nn.Module, inputs: Inputs) -> Captured | None:
@@ -94,7 +97,7 @@ class StepSource:
 
     def changed(self, options: StepOptions) -> StepSource:
         """The same for other options of the step; what was traced serves them, too."""
-        other = StepSource(options)
+        other = StepSource(options, self.dynamic)
         other.traces, other._seen, other._refused = self.traces, self._seen, self._refused
         form = StepForm.asked(options)
         other._open = [(replace(symbolic, form=form), guards) for symbolic, guards in self._open]
@@ -117,8 +120,10 @@ class StepSource:
 
     def open_for(self, model: nn.Module, inputs: Inputs, other: Inputs) -> bool:
         """Trace a step with the sizes left open in which two calls differ; whether that went."""
-        dimensions = changing_dimensions(inputs, other)
-        return bool(dimensions) and self._open_sizes(model, inputs, dimensions or {}) is not None
+        seen = SizeHistory()
+        seen.note(other)
+        varying = seen.varying(inputs)
+        return varying is not None and self._open_sizes(model, inputs, varying) is not None
 
     def _from_open(self, model: nn.Module, inputs: Inputs) -> Captured | None:
         for symbolic, guards in self._open:
@@ -135,22 +140,23 @@ class StepSource:
 
     def _opened(self, model: nn.Module, inputs: Inputs) -> Captured | None:
         """The step from a new trace of open sizes, if an earlier call differs in sizes only."""
-        for other in reversed(self._seen):
-            dimensions = changing_dimensions(inputs, other)
-            if dimensions and any(dimensions.values()):
-                return self._open_sizes(model, inputs, _with_batch(inputs, dimensions))
-        return None
+        if self.dynamic is None:
+            varying = self._seen.varying(inputs)
+        else:
+            varying = self.dynamic.open(model, inputs)
+        return None if varying is None else self._open_sizes(model, inputs, varying)
 
-    def _open_sizes(
-        self, model: nn.Module, inputs: Inputs, dimensions: dict[str, tuple[int, ...]]
-    ) -> Captured | None:
-        if len(self._open) + self._refused >= MOST_TRACES or not _tell_apart(inputs, dimensions):
+    def _open_sizes(self, model: nn.Module, inputs: Inputs, varying: OpenSizes) -> Captured | None:
+        if len(self._open) + self._refused >= MOST_TRACES:
             return None
         form = StepForm.asked(self.options)
         self.traces += 1
         try:
             with training_mode(model):
-                symbolic = SymbolicStep.capture(model, inputs.args, inputs.kwargs, form, dimensions)
+                traced = varying.stand_in(inputs)
+                symbolic = SymbolicStep.capture(
+                    model, traced.args, traced.kwargs, form, varying.dimensions
+                )
                 captured = symbolic.at(model, inputs.args, inputs.kwargs)
             if captured is None:
                 raise CaptureError("the trace does not hold for its own sizes")
@@ -158,16 +164,11 @@ class StepSource:
         except Exception as error:  # whatever torch says of sizes: shapes are traced one by one
             self._refused += 1
             self.traces -= 1
-            logger.info("Sizes are not left open: %s", error)
+            level = logging.INFO if self.dynamic is None else logging.WARNING
+            logger.log(level, "Sizes are not left open: %s", error)
             return None
         self._open.append((symbolic, guards))
         return captured
-
-    def _note(self, inputs: Inputs) -> None:
-        """Remember the form of a call, without its data."""
-        if any(changing_dimensions(inputs, seen) is not None for seen in self._seen):
-            return
-        self._seen.append(_without_data(inputs))
 
 
 def _device_type(inputs: Inputs) -> str:
@@ -190,40 +191,3 @@ def _fits(model: nn.Module, captured: Captured, inputs: Inputs) -> bool:
     except PlanMismatch:
         return False
     return True
-
-
-def _with_batch(
-    inputs: Inputs, dimensions: dict[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """The first dimension too, where all inputs have the same one: a last batch is smaller."""
-    leaves = [(path, leaf) for path, leaf in _tensors(inputs) if leaf.dim()]
-    sizes = {leaf.shape[0] for _, leaf in leaves}
-    if len(sizes) != 1:
-        return dimensions
-    wider = {path: tuple(sorted({0, *dimensions.get(path, ())})) for path, _ in leaves}
-    return wider if _tell_apart(inputs, wider) else dimensions
-
-
-def _tell_apart(inputs: Inputs, dimensions: dict[str, tuple[int, ...]]) -> bool:
-    """Whether sizes that change differ from one another, and from 0 and 1."""
-    first = {
-        leaf.shape[d] for path, leaf in _tensors(inputs) for d in dimensions.get(path, ()) if not d
-    }
-    later = {
-        leaf.shape[d] for path, leaf in _tensors(inputs) for d in dimensions.get(path, ()) if d
-    }
-    return first.isdisjoint(later) and min(first | later, default=2) > 1
-
-
-def _tensors(inputs: Inputs) -> list[tuple[str, torch.Tensor]]:
-    leaves, _ = call_leaves(inputs.args, dict(inputs.kwargs))
-    return [(path, leaf) for path, leaf in leaves if isinstance(leaf, torch.Tensor)]
-
-
-def _without_data(inputs: Inputs) -> Inputs:
-    args, kwargs = tree_map_only(
-        torch.Tensor,
-        lambda t: torch.empty((), dtype=t.dtype, device=t.device).expand(t.shape),
-        (inputs.args, dict(inputs.kwargs)),
-    )
-    return Inputs(args, kwargs)

@@ -43,6 +43,12 @@ class RandomStates:
             None if numpy is None else numpy.random.get_state(),
         )
 
+    def same_as(self, other: RandomStates) -> bool:
+        """Whether nothing was drawn from torch's generators between the two."""
+        if self.own is not None and other.own is not None and not torch.equal(self.own, other.own):
+            return False
+        return torch.equal(self.cpu, other.cpu)
+
     def put_back(self) -> None:
         """Make them the states again."""
         torch.set_rng_state(self.cpu)

@@ -16,6 +16,7 @@ from pebble.runtime.effect import Effect
 from pebble.runtime.follower import Follower, Following, PendingCheck, own_forward, unplanned
 from pebble.runtime.input_forms import InputForm
 from pebble.runtime.members import MOST_CHANGES, Changes, Members
+from pebble.runtime.padded_calls import Call, PaddedCalls, Rounding
 from pebble.runtime.plan_status import PlanStatus
 from pebble.runtime.planned_step import PlannedStep
 from pebble.runtime.planner import Planned, Planner
@@ -33,6 +34,8 @@ class ReplanningFollower(Following):
         Plans to begin with.
     blocks : BlockMembers, optional
         Of the calls that give no graph. Default: such a call is refused.
+    padded : PaddedCalls, optional
+        Rounds up calls that would each be traced. Default: every call is planned as it is.
     """
 
     def __init__(
@@ -40,8 +43,10 @@ class ReplanningFollower(Following):
         planner: Planner,
         known: Iterable[tuple[InputForm | None, Follower]] = (),
         blocks: BlockMembers | None = None,
+        padded: PaddedCalls | None = None,
     ) -> None:
         super().__init__()
+        self.padded = padded
         self.blocks = blocks
         self.planner = planner
         self.members = Members(known)
@@ -73,7 +78,7 @@ class ReplanningFollower(Following):
         planner = copy.deepcopy(self.planner, memo)
         fresh = {"effect": effect, "members": members, "planner": planner, "changes": Changes()}
         fresh |= {"parts": copy.copy(self.parts), "no_room": set[tuple[InputForm, int]]()}
-        fresh |= {"blocks": copy.copy(self.blocks)}
+        fresh |= {"blocks": copy.copy(self.blocks), "padded": copy.copy(self.padded)}
         twin.__dict__.update(self.__dict__ | fresh)
         return twin
 
@@ -106,12 +111,28 @@ class ReplanningFollower(Following):
         if blocks is not None and refused is not None:
             return blocks.run(self, call, refused)
         try:
+            rounding = self._rounding(form, *call)
+            if rounding is not None:
+                args, kwargs = rounding.padded(Call(args, kwargs))
+                form, call = InputForm.of(args, kwargs), (module, args, kwargs)
             member, step, tensors = self.planned_call(form, *call)
         except CaptureError as error:
             if blocks is None or not error.breaks_graph:
                 raise
             return blocks.run(self, call, error)
-        return member.follow(step, module, tensors)
+        output = member.follow(step, module, tensors)
+        return output if rounding is None else rounding.cut(output)
+
+    def _rounding(
+        self, form: InputForm, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Rounding | None:
+        if self.padded is None:
+            return None
+
+        def plan(padded: InputForm, call: Call) -> Planned:
+            return self._made(padded, module, *call)
+
+        return self.padded.rounding(form, module, Call(args, kwargs), self.planner, plan)
 
     def model_of(self, module: nn.Module) -> nn.Module:
         """A module without its plans."""
@@ -218,11 +239,23 @@ class ReplanningFollower(Following):
     def _plan(
         self, form: InputForm, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Follower, list[torch.Tensor]]:
-        made = self.planner(unplanned(module), args, kwargs)
+        member = self._made(form, module, args, kwargs).member
+        return member, member.match(module, args, kwargs)
+
+    def _made(
+        self, form: InputForm, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Planned:
+        if self.padded is not None:
+            self.planner.beside_bytes = self.padded.beside_bytes(form)
+        try:
+            made = self.planner(unplanned(module), args, kwargs)
+        finally:
+            if self.padded is not None:
+                self.planner.beside_bytes = 0
         member = self._own(made, module)
-        tensors = member.match(module, args, kwargs)
+        member.match(module, args, kwargs)
         self.members.add(form, member)
-        return member, tensors
+        return made
 
 
 def _changes_too_often(mismatch: PlanMismatch) -> PlanMismatch:

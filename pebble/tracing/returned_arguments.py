@@ -10,6 +10,7 @@ from torch import fx
 from pebble.tracing.torch_private.autograd import version_of
 from pebble.tracing.torch_private.fake_tensors import FakeTensorMode
 from pebble.tracing.torch_private.storages import storage_id
+from pebble.tracing.torch_private.symbolic_sizes import size_key
 
 
 def restore_returned_arguments(forward: fx.GraphModule) -> None:
@@ -61,7 +62,9 @@ def _returns_argument(node: fx.Node) -> bool:
 def _looks(tensor: torch.Tensor) -> tuple[Any, ...]:
     if tensor.layout is not torch.strided:
         return (tensor.layout,)
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+    # comparing open sizes themselves would narrow what the trace holds for
+    laid_out = tuple(size_key(n) for n in (*tensor.shape, *tensor.stride()))
+    return laid_out, tensor.dim(), tensor.dtype, tensor.device
 
 
 def _twin(tensor: torch.Tensor) -> torch.Tensor:

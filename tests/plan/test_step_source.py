@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.export import Dim
 
 import pebble
 from pebble.plan.families.planners import planner_of
-from tests.plan.families.growing import Tiny, tokens
+from tests.plan.families.growing import WIDTH, WORDS, Tiny, tokens
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
@@ -101,3 +102,61 @@ def test_copies_trace_for_themselves() -> None:
     plain.load_state_dict(twin.state_dict())
     call = tokens(4, 15)
     assert all(map(torch.equal, gradients(twin, call), gradients(plain, call)))
+
+
+class Reading(nn.Module):
+    """A source and a target, each of a length of its own, and both as wide as one of them is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.layer = nn.Embedding(WORDS, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        x, y = self.layer(self.words(source)).tanh(), self.words(target)
+        seen = (y @ x.transpose(1, 2)).softmax(-1) @ x
+        return {"loss": (seen - y).square().mean()}
+
+
+def pair(rows: int, source: int, target: int) -> dict[str, torch.Tensor]:
+    drawn = torch.Generator().manual_seed(rows * source + target)
+    ids = [torch.randint(0, WORDS, (rows, n), generator=drawn) for n in (source, target)]
+    return {"source": ids[0], "target": ids[1]}
+
+
+def trained_on(calls: list[dict[str, torch.Tensor]], **options: Any) -> nn.Module:
+    """A module that was called with each, every gradient eager's."""
+    model = Reading()
+    twin = copy.deepcopy(model)
+    module = pebble.budgeted(model, budget_gb=1, optimizer=None, display=False, **options)
+    for call in calls:
+        assert all(map(torch.equal, gradients(module, call), gradients(twin, call)))
+    return module
+
+
+def test_two_lengths_are_two_symbols_also_where_they_meet() -> None:
+    # equal by chance in the second call; as wide as the model in the fourth; as many as rows
+    sizes = [(4, 9, 5), (4, 12, 12), (4, 7, 11), (4, WIDTH, 6), (3, 5, 3), (4, 9, 9)]
+    module = trained_on([pair(*shape) for shape in sizes])
+    assert planner_of(module).source.traces == 2
+
+
+def test_one_sample_is_a_member_of_its_own() -> None:
+    sizes = [(4, 9, 5), (1, 12, 7), (4, 7, 11), (1, 6, 10), (1, 9, 3), (2, 8, 4)]
+    module = trained_on([pair(*shape) for shape in sizes])
+    assert planner_of(module).source.traces == 3, "one call, one sample, several samples"
+
+
+def test_sizes_that_are_told_to_vary_take_one_trace() -> None:
+    batch, source, target = Dim("batch"), Dim("source", min=2, max=64), Dim("target")
+    told = {"source": {0: batch, 1: source}, "target": {0: batch, 1: target}}
+    sizes = [(4, 9, 9), (4, 12, 7), (3, 7, 11), (4, WIDTH, 6)]
+    module = trained_on([pair(*shape) for shape in sizes], dynamic_shapes=told)
+    assert planner_of(module).source.traces == 1
+    twin = copy.deepcopy(module)
+    assert planner_of(twin).source.dynamic == planner_of(module).source.dynamic
+
+
+def test_what_is_told_not_to_vary_is_traced_anew() -> None:
+    told = {"source": {1: Dim.AUTO}}
+    module = trained_on([pair(*s) for s in [(4, 9, 5), (4, 12, 5), (3, 7, 5)]], dynamic_shapes=told)
+    assert planner_of(module).source.traces == 2

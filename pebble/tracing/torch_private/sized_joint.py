@@ -40,6 +40,7 @@ class _Sizing:
         self.numbers = numbers
         self.graph = fx.Graph()
         self.made: dict[fx.Node, Any] = {}  # a new node, or a number
+        self.found: dict[Any, Any] = {}  # the number of each size: layers have the same ones
 
     def run(self, tensors: Sequence[torch.Tensor]) -> JointTrace:
         module = self.joint.graph_module
@@ -78,9 +79,17 @@ class _Sizing:
             value = self._like(node.meta["val"])
         self._copy(node, value)
 
+    def _number(self, value: Any) -> Any:
+        if not is_symbolic(value):
+            return value
+        key = type(value), value.node.expr
+        if key not in self.found:
+            self.found[key] = number(value, self.numbers)
+        return self.found[key]
+
     def _like(self, value: torch.Tensor) -> torch.Tensor:
-        shape = [number(n, self.numbers) for n in value.shape]
-        stride = [number(n, self.numbers) for n in value.stride()]
+        shape = [self._number(n) for n in value.shape]
+        stride = [self._number(n) for n in value.stride()]
         return torch.empty_strided(shape, stride, dtype=value.dtype, device=value.device)
 
     def _attribute(self, node: fx.Node) -> None:
@@ -107,5 +116,5 @@ class _Sizing:
             return of_node(found) if isinstance(found, fx.Node) else found
 
         return fx.node.map_aggregate(
-            tree, lambda a: leaf(a) if isinstance(a, fx.Node) else number(a, self.numbers)
+            tree, lambda a: leaf(a) if isinstance(a, fx.Node) else self._number(a)
         )

@@ -94,7 +94,10 @@ class SizeDomain:
             other = env.replacements.get(symbol)
             if other is not None and other.xreplace(numbers) != now:
                 return False
-        return all(bool(guard.expr.xreplace(numbers)) for guard in env.guards)
+        # a symbol that the trace settled is no longer in any size, but may be in a guard
+        settled = {s: e.xreplace(numbers) for s, e in env.replacements.items()}
+        known = {**settled, **numbers}
+        return all(bool(guard.expr.xreplace(known)) for guard in env.guards)
 
 
 def _kind(tensor: torch.Tensor) -> tuple[Any, ...]:
@@ -114,6 +117,11 @@ def number(value: Any, numbers: Numbers) -> Any:
     found = value.node.expr.xreplace(numbers)
     kind = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}[type(value)]
     return kind(found)
+
+
+def size_key(size: Any) -> Any:
+    """What sizes that are known to be equal have in common; comparing it decides nothing more."""
+    return size.node.expr if isinstance(size, torch.SymInt) else size
 
 
 def is_symbolic(value: Any) -> bool:
