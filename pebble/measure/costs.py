@@ -114,13 +114,21 @@ def op_costs(captured: Captured, costs: str = "auto") -> list[int]:
     """
     if costs == "profile":
         return _profile(captured)
-    works: dict[tuple[Any, ...], int] = {}
+    return costs_of_works(op_works(captured), captured, costs)
+
+
+def op_works(captured: Captured) -> list[Work | None]:
+    """What each op of a captured step does; None for the boundary."""
     calls, of_op = distinct_calls(captured)
+    works = [work_of(call.node) for call in calls]
+    return [None if which is None else works[which] for which in of_op]
+
+
+def costs_of_works(works: Iterable[Work | None], captured: Captured, costs: str) -> list[int]:
+    """Time of ops that do this much, on the device of a step; not for ``"profile"``."""
     device = None if costs == "flops" else _device(captured, costs)
-    for call in calls:
-        work = work_of(call.node)
-        works[call.key] = _plain(work) if device is None else device.nanoseconds(work)
-    return [0 if which is None else max(works[calls[which].key], 1) for which in of_op]
+    time_of = _plain if device is None else device.nanoseconds
+    return [0 if work is None else max(time_of(work), 1) for work in works]
 
 
 def loop_costs(captured: Captured, loops: Iterable[int], costs: str = "auto") -> dict[int, int]:
