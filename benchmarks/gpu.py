@@ -149,7 +149,8 @@ def main() -> int:
         for row in rows(names, TINY[:1] if args.tiny else CLOSELY):
             left = end - time.perf_counter()
             late = {"skipped": "no time was left"}
-            said = run({**row, **every}, min(left, ROW_SECONDS)) if left > LEAST_SECONDS else late
+            limit = left if args.tiny else min(left, ROW_SECONDS)
+            said = run({**row, **every}, limit) if left > LEAST_SECONDS else late
             results.append({**row, **said})
             write(args.output, args, results)
             told = " ".join(str(value) for value in row.values())
