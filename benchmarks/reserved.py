@@ -181,10 +181,13 @@ def main() -> int:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     logging.getLogger("pebble").setLevel(logging.ERROR)
     began = time.perf_counter()
+    names = args.models.split(",")
+    before = kept(args, names)
     results: list[dict[str, Any]] = []
-    for name in args.models.split(","):
+    for name in names:
         results.append(run_model(name, args.scale, args.time_limit))
-        write(results, args, (time.perf_counter() - began) / 60)
+        write([*before, *results], args, (time.perf_counter() - began) / 60)
+    results = [*before, *results]
     rows = [row for result in results for row in result["rows"]]
     print("\n" + table(HEADER, [cells(row) for row in rows]))
     print(f"\n{summary(rows)}")
@@ -199,6 +202,15 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "plans_at_limit": sum(row.get("at_limit", False) for row in rows),
         "largest_arena_excess": max(row["arena_excess"] for row in rows),
     }
+
+
+def kept(args: argparse.Namespace, names: list[str]) -> list[dict[str, Any]]:
+    """What the file has of other models at the same settings."""
+    if not args.output.exists():
+        return []
+    data = json.loads(args.output.read_text())
+    same = data["scale"] == args.scale and f"--time-limit {args.time_limit:g}" in data["command"]
+    return [m for m in data["models"] if m["model"] not in names] if same else []
 
 
 def write(results: list[dict[str, Any]], args: argparse.Namespace, minutes: float) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from pebble.arguments import one_of
 
-OUTSIDE_GB = 0.6
-"""GB of a card that torch's allocator never sees: the CUDA context (0.3 to 1 GB, by driver and
-libraries) and what the display takes. An assumption; on a card at hand, `pebble.estimate` measures
-it."""
+CONTEXT_GB, LIBRARIES_GB = 0.25, 0.35
+"""GB of a card that torch's allocator never sees: the CUDA context with the driver's own, and the
+code of torch, cuBLAS and cuDNN, which is loaded as it is used. Assumptions: together 0.13 GB (the
+message of the T4 below, code loaded lazily) to 0.76 GB (discuss.pytorch.org/t/73021)
+have been told; on a card at hand, `pebble.estimate` measures them."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,27 @@ class Card:
         Its name among `pebble.measure.costs.DEVICES`.
     capability : (int, int)
         Compute capability, from the maker's list of them: it decides which kernels torch takes.
+    seen_gb : float, optional
+        What torch is told that it has, where that is less: checked memory (ECC) keeps its sums
+        there. From out-of-memory messages: 14.56 GiB of a T4 with ECC (Zheng-Chong/CatVTON#133;
+        14.74 without), 22.03 GiB of an L4 (ArcInstitute/evo2#190); an A10 is taken to be the same.
     """
 
     title: str
     memory_gb: float
     device: str
     capability: tuple[int, int]
+    seen_gb: float | None = None
+
+    @property
+    def offered_gb(self) -> float:
+        """What torch is told that the card has, or less."""
+        return self.memory_gb if self.seen_gb is None else self.seen_gb
 
     @property
     def usable_bytes(self) -> int:
         """What a budget on this card may be."""
-        return int((self.memory_gb - OUTSIDE_GB) * 1e9)
+        return round((self.offered_gb - CONTEXT_GB - LIBRARIES_GB) * 1e9)
 
     @property
     def sm(self) -> int:
@@ -50,10 +61,10 @@ class Card:
 
 
 CARDS: Mapping[str, Card] = {
-    "t4": Card("T4", 16, "t4", (7, 5)),
+    "t4": Card("T4", 16, "t4", (7, 5), 15.63),
     "rtx3090": Card("RTX 3090", 24, "rtx3090", (8, 6)),
-    "a10": Card("A10", 24, "a10", (8, 6)),
-    "l4": Card("L4", 24, "l4", (8, 9)),
+    "a10": Card("A10", 24, "a10", (8, 6), 23.65),
+    "l4": Card("L4", 24, "l4", (8, 9), 23.65),
     "rtx4090": Card("RTX 4090", 24, "rtx4090", (8, 9)),
     "a100-40": Card("A100 40 GB", 40, "a100", (8, 0)),
     "a100": Card("A100 80 GB", 80, "a100", (8, 0)),

@@ -33,8 +33,9 @@ HEAVY = ("ortools", "matplotlib", "transformers", "peft", "numba", "lightning", 
 """Loaded when they are needed: each takes longer to import than everything here together."""
 COMPILED_FOLDERS = ("kernels", "annealing")
 """Folders that hold compiled code and what prepares its arrays; others import them late."""
-NO_MODULE = ("test_docs", "test_documents", "test_fuzz", "test_generators", "test_house",
-             "test_house_sizes", "test_import_paths", "test_mutations", "test_readme")  # fmt: skip
+NO_MODULE = ("test_docs", "test_documents", "test_fuzz", "test_generators", "test_gpu_benchmark",
+             "test_house", "test_house_sizes", "test_import_paths", "test_mutations",
+             "test_readme")  # fmt: skip
 """Test files about the tree itself, or about what stands outside `pebble/` and `solvers/`."""
 
 

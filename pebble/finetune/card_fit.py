@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from pebble.arguments import one_of, renamed
 from pebble.budget import whole_budget
 from pebble.cards import (
     CARDS,
-    OUTSIDE_GB,
     Card,
     card_for,
     chosen_card,
     half_precision,
     name_of,
 )
+from pebble.finetune.card_room import CardRoom
 from pebble.finetune.lora import LORA_TARGETS
 from pebble.finetune.named_models import build_shape
 from pebble.finetune.recipes import HALVES, Recommendation
@@ -36,9 +36,9 @@ _LINES = {
     "inputs": "inputs and buffers",
     "buffers": "inputs and buffers",
     "constants": "inputs and buffers",
-    "library workspace": "overhead in torch's allocator",
-    "rounding": "overhead in torch's allocator",
-    "fragmentation": "overhead in torch's allocator",
+    "library workspace": "cuBLAS",
+    "rounding": "rounding",
+    "fragmentation": "fragmentation",
 }
 
 
@@ -52,6 +52,10 @@ class Fit(Printed):
     recommendation : Recommendation
     checklist : tuple of (str, int)
         Bytes by kind at the peak of the best recipe.
+    plain_checklist : tuple of (str, int)
+        The same without a plan, of the leanest choice: the smallest micro-batch.
+    room : CardRoom
+        What the card leaves to it.
     verdicts : tuple of (Card, str)
     model_code : str
         Lines that make the model.
@@ -60,6 +64,8 @@ class Fit(Printed):
     title: str
     recommendation: Recommendation
     checklist: tuple[tuple[str, int], ...]
+    plain_checklist: tuple[tuple[str, int], ...]
+    room: CardRoom
     verdicts: tuple[tuple[Card, str], ...]
     model_code: str
 
@@ -70,16 +76,12 @@ class Fit(Printed):
         return self.recommendation.best.code(self.model_code, inputs)
 
     def __str__(self) -> str:
-        best = self.recommendation.best
-        budget = gigabytes(best.budget_bytes)
-        rows = [[kind, gigabytes(size)] for kind, size in self.checklist]
         plan = self.recommendation.plan
-        rows.append([f"total (budget {budget})", gigabytes(sum(dict(self.checklist).values()))])
-        rows.append(["beside it: CUDA context, assumed", f"{OUTSIDE_GB:.2f} GB"])
         cards = [[card.title, f"{card.memory_gb:g} GB", verdict] for card, verdict in self.verdicts]
         parts = [
             self.title,
-            table(["at the peak of the recipe", "memory"], rows),
+            self._memory_table(),
+            str(self.room),
             plan.figures.kernels_text,
             plan.card_text,
             table(["card", "memory", "micro-batch 1"], cards),
@@ -87,6 +89,17 @@ class Fit(Printed):
             self.code,
         ]
         return "\n\n".join(part for part in parts if part)
+
+    def _memory_table(self) -> str:
+        recipe, plain = dict(self.checklist), dict(self.plain_checklist)
+        columns = recipe, plain
+        rows = [
+            [kind, *(gigabytes(column[kind]) if kind in column else "-" for column in columns)]
+            for kind in {**recipe, **plain}
+        ]
+        rows.append(["total", *(gigabytes(sum(column.values())) for column in columns)])
+        header = ["at the peak", "of the recipe", "of micro-batch 1 without a plan"]
+        return table(header, rows)
 
     def data(self) -> dict[str, Any]:
         """The answer as plain data."""
@@ -99,6 +112,8 @@ class Fit(Printed):
             "card": self.recommendation.plan.record.card,
             "kernels": dict(self.recommendation.plan.record.kernels),
             "memory": dict(self.checklist),
+            "memory_without_a_plan": dict(self.plain_checklist),
+            "room": dict(self.room.rows()),
             "micro_batch": best.choice.micro_batch,
             "accumulation_steps": best.accumulation_steps,
             "devices": best.devices,
@@ -142,7 +157,8 @@ def fit(
     method : "full", "lora" or "qlora"
         "qlora": adapters on frozen weights in 4 bits with double quantisation.
     budget_gb : float
-        Of one card, without what torch's allocator never sees.
+        Of one card, without what torch's allocator never sees. Recipes leave a margin below it, and
+        below what the card has.
     seq_len : int, optional
     devices, effective_batch_size, optimizers, time_limit, seed, display
         As in `pebble.recommend`.
@@ -163,6 +179,7 @@ def fit(
     budget = whole_budget(budget_gb, None)
     traced_for = chosen_card(card, budget)
     speed = CARDS[traced_for] if traced_for else card_for(budget)
+    room = CardRoom.of(speed, budget, asked_for=traced_for is not None and card is not None)
     chosen = precision or half_precision(name_of(speed))
     form = quantize or (_PACKED if method == "qlora" else None)
 
@@ -172,7 +189,7 @@ def fit(
 
     advice = recommend(
         make,
-        budget_gb=budget_gb,
+        budget_bytes=room.planned_bytes,
         effective_batch_size=effective_batch_size,
         devices=devices,
         precisions=(chosen,),
@@ -191,20 +208,24 @@ def fit(
         title=f"{Path(model).name}, {how}{length}, effective batch {effective_batch_size}, "
         f"{budget_gb:g} GB",
         recommendation=advice,
-        checklist=_checklist(advice, method),
+        checklist=_checklist(advice, advice.plan.memory, method),
+        plain_checklist=_checklist(advice, advice.plain_memory, method),
+        room=room,
         verdicts=tuple((card, _verdict(card, advice)) for card in CARDS.values()),
         model_code=_model_code(model, method, chosen, form, lora_rank),
     )
 
 
-def _checklist(advice: Recommendation, method: str) -> tuple[tuple[str, int], ...]:
-    """The kinds people know, of the best recipe's peak."""
+def _checklist(
+    advice: Recommendation, memory: Mapping[str, int], method: str
+) -> tuple[tuple[str, int], ...]:
+    """The kinds people know, of a peak."""
     step = advice.plan.step
     assert step is not None
     trained = [p for p in step.model.parameters() if p.requires_grad]
     adapters = 0 if method == "full" else sum(p.numel() * p.itemsize for p in trained)
-    lines = {"base weights": advice.plan.memory["parameters"] - adapters, "adapters": adapters}
-    for kind, size in advice.plan.memory.items():
+    lines = {"base weights": memory["parameters"] - adapters, "adapters": adapters}
+    for kind, size in memory.items():
         if kind != "parameters":
             line = _LINES.get(kind, "activations")
             lines[line] = lines.get(line, 0) + size

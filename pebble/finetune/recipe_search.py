@@ -65,11 +65,17 @@ class RecipeSearch:
         """Micro-batches of an optimizer step."""
         return self.effective // (choice.micro_batch * self.devices)
 
-    def step(self, choice: Choice, *, exact: bool = False) -> Step:
+    def step(self, choice: Choice) -> Step:
         """The step of a choice, with the gradients that other micro-batches leave."""
+        return self._as_trained(choice, self.families.of(choice).sketch(choice.micro_batch))
+
+    def runnable_step(self, choice: Choice, *, exact: bool) -> Step:
+        """The same with a graph of this size: traced at it, or the one trace rescaled to it."""
         batches = self.families.of(choice)
-        made = batches.exact if exact else batches.sketch
-        step = made(choice.micro_batch)
+        made = batches.exact if exact or not batches.fake else batches.rescaled
+        return self._as_trained(choice, made(choice.micro_batch))
+
+    def _as_trained(self, choice: Choice, step: Step) -> Step:
         step = with_accumulation(step, self.accumulation_steps(choice))
         return with_buckets(step) if self.devices > 1 else step
 
@@ -182,7 +188,7 @@ class RecipeSearch:
     def _plan_exactly(self, trial: Trial) -> bool:
         open_line().part(f"a trace of its own for {trial.choice}")
         exact = self._has_time_to_trace(trial.choice)
-        step = self.step(trial.choice, exact=exact)
+        step = self.runnable_step(trial.choice, exact=exact)
         same = len(step.graph.ops) == len(trial.step.graph.ops)
         start = trial.schedule if same else None
         if start is None or not step.footprint.fits(start, self.budget):

@@ -177,6 +177,8 @@ class Recommendation(Printed):
         What the predicted seconds are the seconds of.
     plain_bytes, least_bytes : int
         Of the smallest micro-batch: the peak without a plan, and the least peak known.
+    plain_memory : mapping of str to int
+        Bytes by kind at the former.
     notes : tuple of str
     runtime : float
         Seconds that this took.
@@ -188,6 +190,7 @@ class Recommendation(Printed):
     clock: str
     plain_bytes: int
     least_bytes: int
+    plain_memory: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     runtime: float = 0.0
 

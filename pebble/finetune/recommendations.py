@@ -24,6 +24,8 @@ from pebble.measure.optimizers import OPTIMIZERS
 from pebble.measure.weights import FORMATS
 from pebble.options import TIME_LIMIT
 from pebble.progress import watched
+from pebble.referee import simulate
+from pebble.schedule import Schedule
 
 PRECISIONS = (*DTYPES, *(f"{half}-mixed" for half in HALVES))
 
@@ -135,6 +137,7 @@ def recommend(
         knobs=knobs_of(families, best.choice, recipe, search, search.known_leanest(best)),
         clock=families.clock,
         plain_bytes=min(t.unplanned for t in trials),
+        plain_memory=_plain_memory(min(trials, key=lambda t: t.unplanned)),
         least_bytes=search.least(trials)[1],
         notes=(*notes, *_remarks(best)),
         runtime=time.perf_counter() - began,
@@ -166,6 +169,12 @@ def _check(
             raise InvalidArgument(
                 f"{name}={given!r} must be a sequence of {', '.join(map(str, choices))}."
             )
+
+
+def _plain_memory(trial: Trial) -> dict[str, int]:
+    """What the peak of a choice without a plan consists of."""
+    step = trial.step.one_piece
+    return step.footprint.kinds_at_peak(simulate(step.graph, Schedule.keep_all(step.graph)))
 
 
 def _remarks(best: Trial) -> list[str]:

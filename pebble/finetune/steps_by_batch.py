@@ -12,6 +12,7 @@ from torch import nn
 
 from pebble.budget import Resident
 from pebble.errors import InvalidArgument
+from pebble.finetune.outlines import Outline
 from pebble.finetune.rescaled_traces import rescale, tracer_batch
 from pebble.graph import Graph
 from pebble.measure.dtypes import under_autocast
@@ -31,7 +32,7 @@ _KEPT, _SKETCHED = 3, 8  # exact steps and sketches that stay in memory
 class Batches:
     """The training step of one model at every batch size.
 
-    On fake tensors one trace serves all sizes (see `pebble.finetune.rescaled_traces`). On real
+    On fake tensors one trace serves all sizes (see `pebble.finetune.outlines`). On real
     ones, whose temporaries have to be measured, sizes in between are interpolated from two exact
     steps.
 
@@ -77,6 +78,7 @@ class Batches:
         self._ready: dict[int, Step] = {}
         self._sketches: dict[int, Step] = {}
         self._traced: Step | None = None
+        self._outline: Outline | None = None
         self._prime = tracer_batch(model) if self.fake else 0
         self.trace_seconds = 0.0
 
@@ -94,24 +96,28 @@ class Batches:
         """
         traced = self._trace().chunked(chunks) if self.fake else self._traced
         known = next(iter(self._exact), None)
+        outline = self._outlined_of(traced) if self.fake and traced is not None else None
         return self._sharing(
             _traced=traced,
             _split=lambda step: step.chunked(chunks),
+            _outline=outline,
             _sketches={},
             _ready={} if known is None else {known: self._exact[known].chunked(chunks)},
         )
 
     def captured(self, batch: int) -> Captured:
         """The graph of the step at this size, for its shapes only."""
-        if self.fake or batch in self._exact:
-            return self.sketch(batch).captured
+        if batch in self._exact:
+            return self.exact(batch).captured
+        if self.fake:
+            return self.rescaled(batch).captured
         inputs = self.inputs(batch)
         with training_mode(self.model):
             return StepForm.asked(self.options).capture(self.model, inputs.args, inputs.kwargs)
 
     def _sharing(self, **changes: Any) -> Batches:
         if self.fake:
-            self._trace()
+            self._outlined()
         other = Batches.__new__(Batches)
         other.__dict__ = {**self.__dict__, **changes}
         return other
@@ -151,11 +157,24 @@ class Batches:
 
     def _rescaled(self, batch: int) -> Step:
         if batch not in self._sketches:
-            step = rescale(self._trace(), self._prime, self.inputs(batch), batch)
-            self._sketches[batch] = step
+            self._sketches[batch] = self._outlined().at(batch, self.inputs(batch))
             while len(self._sketches) > _SKETCHED:
                 del self._sketches[next(iter(self._sketches))]
         return self._sketches[batch]
+
+    def _outlined(self) -> Outline:
+        """Of the trace and the same at the smallest batch."""
+        if self._outline is None:
+            self._outline = self._outlined_of(self._trace())
+        return self._outline
+
+    def _outlined_of(self, traced: Step) -> Outline:
+        one = rescale(traced, self._prime, self.inputs(1), 1)
+        return Outline(1, one, self._prime, traced)
+
+    def rescaled(self, batch: int) -> Step:
+        """The step of fake tensors with a graph of this size, where a sketch has numbers alone."""
+        return self._change(rescale(self._trace(), self._prime, self.inputs(batch), batch))
 
     def _trace(self) -> Step:
         if self._traced is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pebble.errors import InvalidArgument
+from pebble.measure.card_counters import seconds_of
 from pebble.measure.flops import Work, op_flops, work_of
 from pebble.measure.sampling import Call, Sampler, distinct_calls, quiet_state
 
@@ -114,13 +115,21 @@ def op_costs(captured: Captured, costs: str = "auto") -> list[int]:
     """
     if costs == "profile":
         return _profile(captured)
-    works: dict[tuple[Any, ...], int] = {}
+    return costs_of_works(op_works(captured), captured, costs)
+
+
+def op_works(captured: Captured) -> list[Work | None]:
+    """What each op of a captured step does; None for the boundary."""
     calls, of_op = distinct_calls(captured)
+    works = [work_of(call.node) for call in calls]
+    return [None if which is None else works[which] for which in of_op]
+
+
+def costs_of_works(works: Iterable[Work | None], captured: Captured, costs: str) -> list[int]:
+    """Time of ops that do this much, on the device of a step; not for ``"profile"``."""
     device = None if costs == "flops" else _device(captured, costs)
-    for call in calls:
-        work = work_of(call.node)
-        works[call.key] = _plain(work) if device is None else device.nanoseconds(work)
-    return [0 if which is None else max(works[calls[which].key], 1) for which in of_op]
+    time_of = _plain if device is None else device.nanoseconds
+    return [0 if work is None else max(time_of(work), 1) for work in works]
 
 
 def loop_costs(captured: Captured, loops: Iterable[int], costs: str = "auto") -> dict[int, int]:
@@ -218,15 +227,14 @@ def _time(call: Call, sampler: Sampler, device: str) -> int:
         target(*args, **kwargs)
     except Exception:  # whatever an op may raise on arguments it does not like
         return DEVICES[_kind_of(device)].nanoseconds(work_of(call.node))
-    synchronize = torch.cuda.synchronize if torch.device(device).type == "cuda" else None
+    place = torch.device(device)
+    if place.type == "cuda":  # a single launch would be timed more than the kernel
+        mean = seconds_of(lambda: target(*args, **kwargs), place, repeats=_RUNS)
+        return max(round(mean * 1e9), 1)
     taken: list[int] = []
     while len(taken) < _LEAST_RUNS or (len(taken) < _RUNS and sum(taken) < _SECONDS_A_CALL * 1e9):
-        if synchronize is not None:
-            synchronize(device)
         start = time.perf_counter_ns()
         result = target(*args, **kwargs)
-        if synchronize is not None:
-            synchronize(device)
         taken.append(time.perf_counter_ns() - start)
         del result
     undisturbed = sorted(taken)[: (len(taken) + 1) // 2]

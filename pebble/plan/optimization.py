@@ -296,7 +296,9 @@ def _held_plan(step: Step, search: PlanSearch, start: Start) -> Plan:
         return of_one_call(step, part)
 
     cap = Cap.for_device(search.options.budget_kind, step.captured.device)
-    return ReservedSearch(of_tensors, search, cap).plan() if cap.is_reserved else of_tensors(search)
+    if not cap.is_reserved:
+        return of_tensors(search)
+    return ReservedSearch(of_tensors, search, cap, start).plan()
 
 
 def plan_of(found: Found, search: PlanSearch) -> Plan:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pebble.allocator.replays import least_limit, runs_within
 from pebble.allocator.training_events import training_events
+from pebble.budget import Footprint
 from pebble.deadline import Deadline
 from pebble.errors import BudgetNotKept, InfeasibleBudget
 from pebble.formatting import gigabytes, rounded_up_gb
@@ -14,6 +15,7 @@ from pebble.notices import warn
 from pebble.plan.cap import Cap
 from pebble.plan.plan import Plan
 from pebble.plan.search import PlanSearch
+from pebble.schedule import Schedule
 from pebble.solver import Status
 
 ROUNDS = 8
@@ -36,10 +38,18 @@ class ReservedSearch:
     search : PlanSearch
         With the whole budget.
     cap : Cap
+    known : callable, optional
+        From a step and a budget to a schedule that is known: what fits is never refused.
     """
 
-    def __init__(self, planner: Planner, search: PlanSearch, cap: Cap) -> None:
-        self.planner, self.search, self.cap = planner, search, cap
+    def __init__(
+        self,
+        planner: Planner,
+        search: PlanSearch,
+        cap: Cap,
+        known: Callable[[Footprint, int], Schedule | None] | None = None,
+    ) -> None:
+        self.planner, self.search, self.cap, self.known = planner, search, cap, known
         self.first: Plan | None = None
         self.fitting: list[Plan] = []
         self.beyond: list[Plan] = []
@@ -62,6 +72,8 @@ class ReservedSearch:
             if next_tensors is None:
                 break
             tensors = next_tensors
+        if not self.fitting:
+            self._take_known()
         if self.fitting:
             return min(self.fitting, key=lambda plan: (plan.cost, plan.held_bytes))
         return self._at_limit()
@@ -99,6 +111,23 @@ class ReservedSearch:
         wanted = min(tensors, plan.peak_bytes) - max(given_up, least_step)
         wanted = max(wanted, self.floor)
         return wanted if 0 < wanted < least_beyond else None
+
+    def _take_known(self) -> None:
+        """The schedule that was known before the search, if what it reserves is within the budget.
+
+        The search looks for cheap schedules of few bytes of tensors; those of one budget reserve
+        more or less, by their order.
+        """
+        first = self.first
+        if first is None or self.known is None:
+            return
+        schedule = self.known(first.footprint, self.search.budget_bytes)
+        if schedule is None or max(schedule.order) + 1 != len(first.problem.graph.ops):
+            return
+        peak = first.footprint.peak(schedule)
+        found = replace(first, schedule=schedule, solver="start", cap=self.cap)
+        if peak <= self.search.budget_bytes and found.held_bytes <= self.search.budget_bytes:
+            self.fitting.append(self._for_the_whole_budget(found, peak))
 
     def _is_cheapest(self) -> bool:
         assert self.first is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from pebble.measure.allocator import AllocatorTrace, trace_memory
+from pebble.measure.card_counters import seconds_of
 from pebble.measure.loss_run import total
 from pebble.runtime.planned_module import build
 from pebble.runtime.random_states import RandomStates
@@ -112,11 +112,7 @@ class Bench:
     def seconds(self) -> float:
         """Of one step."""
         self._begin_weighing()
-        self._synchronize()
-        began = time.perf_counter()
-        self.step()
-        self._synchronize()
-        return time.perf_counter() - began
+        return seconds_of(self.step, self.device)
 
     def resident(self) -> int:
         """Bytes of the real storages that the step is given, each once."""
@@ -156,10 +152,6 @@ class Bench:
         there += storage_bytes(take_apart(output)[1])
         taken = trace_memory(optimizer.step, str(self.device)).peak
         return storage_bytes(state), there + taken
-
-    def _synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
     def _begin_weighing(self) -> None:
         """First state, with gradients to add to where there are some in a later micro-batch."""

@@ -6,6 +6,7 @@ planned module, makes it here.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from pebble.tracing.chunked_loss import chunk_loss
 from pebble.tracing.plannable import plannable
 from pebble.tracing.step_capture import capture
 from pebble.tracing.torch_private.card_tables import why_no_card
+from pebble.tracing.unneeded_masks import masks_as_in_eager
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,16 @@ class StepForm:
     def _captured(
         self, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], loss: Loss | None
     ) -> Captured:
-        return capture(
-            model,
-            args,
-            kwargs,
-            loss=loss,
-            loss_only=self.loss_only,
-            differentiate=self.differentiate,
-        )
+        on_card = any(t.is_cuda for t in getattr(model, "parameters", tuple)())
+        with masks_as_in_eager() if on_card else contextlib.nullcontext():
+            return capture(
+                model,
+                args,
+                kwargs,
+                loss=loss,
+                loss_only=self.loss_only,
+                differentiate=self.differentiate,
+            )
 
     def transform(self, captured: Captured) -> Captured:
         """A captured step with its loss in chunks and its gradients added up, as this form says.

@@ -179,3 +179,28 @@ def test_no_warning_where_the_budget_is_kept() -> None:
         warnings.simplefilter("error")
         reserved_plan(chain(), 10**9)
     assert reserved_plan(chain(), 10**9).schedule == Schedule.keep_all(chain().graph)
+
+
+def test_a_known_schedule_that_fits_is_not_refused() -> None:
+    step = uneven()
+    good = planned(step, PlanSearch(10**12, SearchOptions(solver="greedy"), Deadline(20)))
+    bad = dataclasses.replace(good, cap=RESERVED)
+    lean = Schedule(bad.schedule.order)
+    budget = bad.held_bytes
+
+    def planner(part: PlanSearch) -> Plan:
+        """Finds only what reserves too much."""
+        if part.budget_bytes < budget:
+            raise infeasible_budget(step, part.budget_bytes, part.least(step))
+        return Beyond(**{f.name: getattr(bad, f.name) for f in dataclasses.fields(bad)})
+
+    class Beyond(Plan):
+        @property
+        def held_bytes(self) -> int:
+            own = super().held_bytes
+            return own if self.solver == "start" else own + MB
+
+    search = PlanSearch(budget, SearchOptions(solver="greedy", time_limit=20), Deadline(20))
+    found = ReservedSearch(planner, search, RESERVED, lambda step, size: lean).plan()
+    assert (found.solver, found.schedule) == ("start", lean)
+    assert found.held_bytes <= budget
