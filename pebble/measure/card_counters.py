@@ -62,7 +62,7 @@ def seconds_of(run: Callable[[], Any], device: torch.device, *, repeats: int = 1
         for _ in range(repeats):
             run()
         return (time.perf_counter() - began) / repeats
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize(device)
     start.record()
     for _ in range(repeats):
