@@ -1,6 +1,6 @@
 """Whether two builds of torch, none of them on a card, trace the same graph for each card.
 
-    python benchmarks/card_graphs.py OTHER_PYTHON [--models vit,unet] [--work DIR]
+    PYTHONPATH=. python benchmarks/card_graphs.py OTHER_PYTHON [--models vit,unet] [--work DIR]
 
 Ten models of the zoo as cards of compute capability 7.5, 8.0 and 9.0 run them, in fp32 and, where
 they have attention, in fp16; under this Python and under that of another environment (the one of
@@ -139,7 +139,7 @@ def main() -> int:
     ask = [args.other, "-c", "import torch; print(torch.__version__)"]
     other = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     data = {
-        "command": "python benchmarks/card_graphs.py OTHER_PYTHON",
+        "command": "PYTHONPATH=. python benchmarks/card_graphs.py OTHER_PYTHON",
         "date": str(date.today()),
         "torch": [torch.__version__, other],
         "transformers": version("transformers"),

@@ -16,18 +16,17 @@ from torch import nn
 
 from pebble.answers import Status
 from pebble.deadline import Deadline
-from pebble.errors import BudgetNotKept, InfeasibleBudget
+from pebble.errors import InfeasibleBudget
 from pebble.formatting import count, gigabytes
 from pebble.measure.optimizers import without_state
 from pebble.measure.step import WAITING, Step
 from pebble.measure.workspaces import Workspaces
-from pebble.notices import warn
 from pebble.options import SearchOptions, StepOptions
 from pebble.plan.background_search import BackgroundSearch
-from pebble.plan.cap import Cap
 from pebble.plan.families.shaped_inputs import shape_of
 from pebble.plan.families.sized_step import SizedStep
-from pebble.plan.search import PlanSearch, given_schedule
+from pebble.plan.fitting import fitting, is_held, tell_reserved
+from pebble.plan.search import PlanSearch
 from pebble.plan.step_search import Found, Start, find_within
 from pebble.plan.step_source import StepSource
 from pebble.plan.unnamed_loss import (
@@ -44,7 +43,6 @@ from pebble.runtime.planner import Planned
 from pebble.runtime.promise import Promise
 from pebble.runtime.step_check import StepCheck
 from pebble.schedule import Schedule
-from pebble.solver import Result, solve
 from pebble.tracing.captured import Captured
 from pebble.tracing.dynamic_shapes import DynamicShapes
 from pebble.tracing.inputs import Inputs
@@ -230,7 +228,7 @@ class Replanner:
             return None
         old, result, search, seconds = bettered
         assert result.schedule is not None
-        found = _fitting(old.step, search, result.schedule, result.solver)
+        found = fitting(old.step, search, result.schedule, result.solver)
         if found is None or found.overhead >= old.overhead:
             return None
         self._learned(found)
@@ -309,21 +307,21 @@ class Replanner:
         chunks = search.options.chunked_loss
         if chunks is not False and chunks != "auto":
             step = step.chunked(int(chunks))
-        kept = _fitting(step, search, Schedule.keep_all(step.graph), "keep_all")
+        kept = fitting(step, search, Schedule.keep_all(step.graph), "keep_all")
         if kept is not None:
             return kept, Source.KEEP_ALL
         stored = None if self.store is None else self.store.find(step, search)
-        if stored is not None and _is_held(stored, search):
+        if stored is not None and is_held(stored, search):
             return self._learned(stored), Source.STORED
         known = self.known.within(step.footprint, search.budget_bytes)
         if known is not None:
-            found = _fitting(step, search, known, "known")
+            found = fitting(step, search, known, "known")
             enough = self.known.is_settled(step.graph)
             if found is not None and (enough or found.overhead <= _GOOD):
                 return found, Source.KNOWN
         found = self.find(step, search, self.known.within)
-        if self.find is find_within and not _is_held(found, search):
-            _tell_reserved(found, search)
+        if self.find is find_within and not is_held(found, search):
+            tell_reserved(found, search)
         if self.store is not None:
             self.store.keep(found, search)
         return self._learned(found), Source.SOLVED
@@ -365,33 +363,6 @@ class Replanner:
             member.verdict = pending.insist(step.model, step.inputs)
         else:
             member.take_check(pending)
-
-
-def _fitting(step: Step, search: PlanSearch, schedule: Schedule, finder: str) -> Found | None:
-    """A schedule as what was found for a step, if it is within the budget."""
-    step = step.with_waiting(step.waiting_bytes(schedule))
-    if not step.resident.admits(search.budget_bytes):
-        return None
-    result: Result = solve(step.footprint.problem(search.budget_bytes), given_schedule(schedule))
-    found = Found(step, replace(result, solver=finder, seed=search.options.seed))
-    return None if result.schedule is None or not _is_held(found, search) else found
-
-
-def _is_held(found: Found, search: PlanSearch) -> bool:
-    """Whether what was found is within the budget, of whichever kind that is."""
-    assert found.result.schedule is not None
-    cap = Cap.for_device(search.options.budget_kind, found.step.captured.device)
-    return cap.holds(found.step.footprint, found.result.schedule, search.budget_bytes)
-
-
-def _tell_reserved(found: Found, search: PlanSearch) -> None:
-    warn(
-        f"A plan for another call of {found.step.record.model} keeps its tensors within "
-        f"{gigabytes(search.budget_bytes)}, but a card may reserve more for them. Use "
-        "pebble.budgeted, which plans for that, or set PYTORCH_CUDA_ALLOC_CONF="
-        "expandable_segments:True.",
-        BudgetNotKept,
-    )
 
 
 def _told(found: Found, source: Source, traced_seconds: float) -> str:
