@@ -92,7 +92,7 @@ def save(folder: Path, names: list[str]) -> None:
 
 def run(python: str, folders: list[Path], folder: Path, names: list[str]) -> None:
     """The same in an environment."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     paths = os.pathsep.join(map(str, [*folders, ROOT / "benchmarks", ROOT]))
     environment = os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
     command = [python, __file__, python, "--save", str(folder), "--models", ",".join(names)]
