@@ -325,6 +325,16 @@ CALLS: dict[str, tuple[Callable[[], object], type[PebbleError], str]] = {
         pebble.InvalidSchedule,
         "reads value 'v', but no earlier step has made it",
     ),
+    "budgets in GB to sweep": (
+        lambda: pebble.sweep(net(), X, budgets=[0.03, 0.06]),
+        pebble.InvalidArgument,
+        "budgets has 0.03; pass bytes of the whole step",
+    ),
+    "an unknown solver to sweep": (
+        lambda: pebble.sweep(None, solvers=["atention"]),  # asked before anything is traced
+        pebble.UnknownSolver,
+        "There is no solver 'atention'; choose one of",
+    ),
     "one budget to sweep": (
         lambda: pebble.sweep(net(), X, budgets=1),
         pebble.InvalidArgument,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -153,14 +154,13 @@ def sweep(
     deadline = Deadline(check_time_limit(time_limit))
     if isinstance(solvers, str) or not solvers:
         raise InvalidArgument(f"solvers is {solvers!r}; pass a list of names, such as ['auto'].")
+    searches = [SearchOptions(solver, seed=seed) for solver in solvers]  # known names
+    if not isinstance(budgets, int):
+        budgets = [_whole_bytes(size) for size in budgets]
     step, name = _subject(model, inputs, step_options)
     wanted, leanest = _budgets(step, budgets, deadline, seed)
     turns = Turns(deadline, len(solvers) * len(wanted))
-    rows = [
-        row
-        for solver in solvers
-        for row in _staircase(step, wanted, leanest, SearchOptions(solver, seed=seed), turns)
-    ]
+    rows = [row for search in searches for row in _staircase(step, wanted, leanest, search, turns)]
     return Sweep(name, tuple(rows), step.unplanned_peak, step.peak_lower_bound)
 
 
@@ -173,12 +173,20 @@ def _subject(model: Any, inputs: Any, options: dict[str, Any]) -> tuple[Footprin
     return step.footprint, step.record.model
 
 
+def _whole_bytes(size: Any) -> int:
+    if not isinstance(size, (int, float, np.integer)) or not 1 <= size < math.inf:
+        raise InvalidArgument(
+            f"budgets has {size!r}; pass bytes of the whole step, from 1 on (30 MB is 30_000_000)."
+        )
+    return int(size)
+
+
 def _budgets(
     step: Footprint, budgets: int | Sequence[int], deadline: Deadline, seed: int
 ) -> tuple[list[int], Schedule | None]:
     """The budgets, and the schedule of least peak where that was looked for."""
     if not isinstance(budgets, int):
-        return sorted({int(b) for b in budgets}), None
+        return sorted(set(budgets)), None
     if budgets < 2:
         raise InvalidArgument(f"budgets is {budgets}; a sweep needs at least 2.")
     least = least_known_peak(step, time_limit=deadline.share(_LEAST), seed=seed)
