@@ -45,6 +45,7 @@ KNOWN = {
     "llama_small fp16 h100": _MASK,
     "llama_lora fp16 h100": _MASK,
     "gpt2_dropout fp16 h100": _DROPOUT,
+    "bert_dropout fp16 h100": _DROPOUT,
     "t5 fp16 h100": _DROPOUT,
 }
 """Cases in which the two releases of torch do different things on the card itself."""
