@@ -210,6 +210,8 @@ def main() -> int:
     parser.add_argument("page", nargs="?", type=Path, help="a page that is there already")
     parser.add_argument("--pictures", type=Path, help="folder for screenshots")
     args = parser.parse_args()
+    if args.pictures is not None:
+        args.pictures.mkdir(parents=True, exist_ok=True)
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         sys.stdout.write("page: not driven, there is no Chromium on this machine\n")
