@@ -17,6 +17,7 @@ from pebble.cards import (
     half_precision,
     name_of,
 )
+from pebble.errors import InfeasibleBudget
 from pebble.finetune.card_room import CardRoom
 from pebble.finetune.lora import LORA_TARGETS
 from pebble.finetune.named_models import build_shape
@@ -187,21 +188,24 @@ def fit(
         rank = None if method == "full" else lora_rank
         return build_shape(model, precision=precision, lora_rank=rank)[0]
 
-    advice = recommend(
-        make,
-        budget_bytes=room.planned_bytes,
-        effective_batch_size=effective_batch_size,
-        devices=devices,
-        precisions=(chosen,),
-        optimizers=optimizers,
-        quantize=(form,),
-        costs=f"roofline:{speed.device}",
-        card=traced_for,
-        seq_len=seq_len,
-        time_limit=time_limit,
-        seed=seed,
-        display=display,
-    )
+    try:
+        advice = recommend(
+            make,
+            budget_bytes=room.planned_bytes,
+            effective_batch_size=effective_batch_size,
+            devices=devices,
+            precisions=(chosen,),
+            optimizers=optimizers,
+            quantize=(form,),
+            costs=f"roofline:{speed.device}",
+            card=traced_for,
+            seq_len=seq_len,
+            time_limit=time_limit,
+            seed=seed,
+            display=display,
+        )
+    except InfeasibleBudget as error:
+        raise _with_margin(error, room) from None
     how = method if method == "full" else f"{method} of rank {lora_rank}"
     length = "" if seq_len is None else f", {seq_len} tokens"
     return Fit(
@@ -214,6 +218,11 @@ def fit(
         verdicts=tuple((card, _verdict(card, advice)) for card in CARDS.values()),
         model_code=_model_code(model, method, chosen, form, lora_rank),
     )
+
+
+def _with_margin(error: InfeasibleBudget, room: CardRoom) -> InfeasibleBudget:
+    told = f"{error} {gigabytes(room.margin_bytes)} of the budget are kept back as a margin."
+    return InfeasibleBudget(told, budget_bytes=room.allowed_bytes, least_bytes=error.least_bytes)
 
 
 def _checklist(
