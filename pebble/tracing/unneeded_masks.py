@@ -9,26 +9,37 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-_MODULE, _QUESTION = "transformers.masking_utils", "is_torchdynamo_exporting"
+_MODULE = "transformers.masking_utils"
+_EXPORTING, _TRACING = "is_torchdynamo_exporting", "is_tracing"
 
 
 def _no() -> bool:
     return False
 
 
+def _of_a_mask_alone(is_tracing: Callable[[Any], bool]) -> Callable[..., bool]:
+    """Older releases ask one question of a padding mask, and of none."""
+
+    def asked(mask: Any = None) -> bool:
+        return mask is not None and is_tracing(mask)
+
+    return asked
+
+
 @contextlib.contextmanager
 def masks_as_in_eager() -> Iterator[None]:
     """Within it transformers makes no mask that an eager call without a padding mask would not."""
     module: Any = sys.modules.get(_MODULE)
-    before = getattr(module, _QUESTION, None)
-    if before is None:
+    question = next((name for name in (_EXPORTING, _TRACING) if hasattr(module, name)), None)
+    if question is None:
         yield
         return
-    setattr(module, _QUESTION, _no)
+    before = getattr(module, question)
+    setattr(module, question, _no if question == _EXPORTING else _of_a_mask_alone(before))
     try:
         yield
     finally:
-        setattr(module, _QUESTION, before)
+        setattr(module, question, before)
