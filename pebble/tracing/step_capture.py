@@ -142,7 +142,10 @@ class Front:
         check(traced, model)
         check_side_effects(traced, model)
         attempt("forward", model, lambda: restore_returned_arguments(traced.graph_module))
-        output = attempt("loss", model, lambda: read(traced))
+        try:
+            output = attempt("loss", model, lambda: read(traced))
+        finally:
+            traced.forget_call()  # a batch is not held for as long as the graph is
         forward = ForwardGraph.of(traced, output, model, inputs)
         device = next((str(t.device) for t in forward.tensors), "cpu")
         training = {name: module.training for name, module in model.named_modules()}

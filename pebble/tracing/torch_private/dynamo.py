@@ -32,6 +32,8 @@ class ForwardTrace:
     rebuild : callable
         From one tensor per result to the object that the model returns.
     fake_mode : FakeTensorMode
+    forget_call : callable
+        Lets go of the traced call's inputs; `rebuild` cannot be called after it.
     side_effects : tuple of str
         Python state that the forward changes and the graph does not.
     symbol : str or None
@@ -53,6 +55,7 @@ class ForwardTrace:
     examples: tuple[torch.Tensor, ...]
     rebuild: Callable[[Sequence[Any]], Any]
     fake_mode: Any
+    forget_call: Callable[[], None]
     side_effects: tuple[str, ...] = ()
     symbol: str | None = None
     reads: PythonReads = field(default_factory=PythonReads, repr=False)
@@ -109,6 +112,11 @@ def _trace(frame: Frame, call: tuple[Any, ...]) -> ForwardTrace:
         codegen.process_inputs(*call)
         return codegen.process_outputs(list(leaves)[:returned])
 
+    def forget_call() -> None:
+        nonlocal call
+        call = ()
+        frame.forget_call()
+
     told = [text for text in frame.effects.told if "side effects" in text]
     places = (place for text in told for place in re.findall(r"\"([^\"]+)\"", text))
     return ForwardTrace(
@@ -117,6 +125,7 @@ def _trace(frame: Frame, call: tuple[Any, ...]) -> ForwardTrace:
         tuple(node.meta["example_value"] for node in results),
         rebuild,
         module.meta["fake_mode"],
+        forget_call,
         tuple(place for place in places if place not in frame.effects.restored),
         _first_symbol(module.graph),
         frame.reads,

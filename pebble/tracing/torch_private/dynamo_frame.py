@@ -66,6 +66,7 @@ class Frame:
         with _hearing(effects), unmarked_activations(), _followed(symbols):
             module = _capture(model, args, kwargs)
         codegen: Any = module.graph._codegen
+        _leave_no_global(codegen)
         give_builtins(codegen)
         given = codegen.process_inputs(*args, *kwargs.values())
         frame = codegen.dynamo_bytecode_flatten.out.graph_capture_output
@@ -81,6 +82,14 @@ class Frame:
     def result_positions(self) -> tuple[int, ...] | None:
         """Which results of the graph the written tensors are; None if they cannot be had."""
         return hand_out(self.module.graph, self.effects.nodes)
+
+    def forget_call(self) -> None:
+        """Let go of the call that was traced; nothing of it can be run again through dynamo."""
+        codegen: Any = self.module.graph._codegen
+        capture = codegen.dynamo_bytecode_flatten.out
+        codegen._inputs = codegen.dynamo_bytecode_flatten.gm_inputs = None
+        capture.backend_input.example_inputs = []
+        capture.graph_capture_output.output_graph.local_scope = {}
 
     def takes_symbols(self) -> bool:
         """Whether the graph computes with a number that dynamo follows as a symbol."""
@@ -149,6 +158,15 @@ def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
             "the inputs that it trains on, and return a tensor."
         ) from error
     return module
+
+
+def _leave_no_global(codegen: Any) -> None:
+    """Take the graph out of the globals of the model's code, where dynamo leaves it for ever.
+
+    It would keep the inputs of the traced call alive, and each trace would add another.
+    """
+    out = codegen.dynamo_bytecode_flatten.out
+    out.graph_capture_output.f_globals.pop(out.backend_input.backend_id, None)
 
 
 @contextlib.contextmanager
