@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pebble.arguments import one_of
+from pebble.errors import CardWarning
+from pebble.formatting import gigabytes
+from pebble.notices import warn
 
 CONTEXT_GB, LIBRARIES_GB = 0.25, 0.35
 """GB of a card that torch's allocator never sees: the CUDA context with the driver's own, and the
@@ -148,3 +151,17 @@ def name_of(card: Card) -> str:
     't4'
     """
     return next(name for name, other in CARDS.items() if other is card)
+
+
+def tell_budget(name: str | None, budget_bytes: int) -> None:
+    """Warn where a budget is above what a card leaves for it."""
+    card = CARDS.get(name or NO_CARD)
+    if card is None or budget_bytes <= card.usable_bytes:
+        return
+    taken, usable = CONTEXT_GB + LIBRARIES_GB, card.usable_bytes / 1e9
+    warn(
+        f"{gigabytes(budget_bytes)} is more than a {card.title} has for a step: torch is offered "
+        f"{card.offered_gb:.2f} GB there, and context and libraries take about {taken:.2f} GB. "
+        f"Pass budget_gb={usable:.2f} or less, or a larger card.",
+        CardWarning,
+    )

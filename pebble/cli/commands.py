@@ -15,6 +15,7 @@ from pebble.cli.files import add_show, add_solve
 from pebble.cli.game import add_parser as add_game
 from pebble.cli.models import add_demo, add_fit, add_optimize
 from pebble.cli.versions import add_versions
+from pebble.cli.wording import in_flags, short_warnings
 from pebble.errors import InfeasibleBudget, PebbleError
 
 
@@ -22,9 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = argument_parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        with short_warnings():
+            return int(args.run(args))
     except InfeasibleBudget as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(f"{type(error).__name__}: {in_flags(str(error), args)}", file=sys.stderr)
         return NOT_SOLVED
     except PebbleError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -8,7 +8,15 @@ from typing import Any
 
 from pebble.budget import whole_budget
 from pebble.cards import CARDS, NO_CARD, chosen_card, half_precision
-from pebble.cli.arguments import NOT_SOLVED, SOLVED, add_solving, count, optimizer_of
+from pebble.cli.arguments import (
+    NOT_SOLVED,
+    SOLVED,
+    add_effort,
+    add_solving,
+    chunks_of,
+    count,
+    optimizer_of,
+)
 from pebble.options import LORA_RANK, METHODS, OUTPUTS
 from pebble.plan.optimization import optimize
 from pebble.progress import progress_line
@@ -40,6 +48,20 @@ def _add_card(parser: argparse.ArgumentParser, *former: str) -> None:
     )  # fmt: skip
 
 
+def _add_seq_len(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seq-len", type=count, default=None, metavar="N",
+        help="tokens of a sample (default: the longest the model takes, at most 1024)",
+    )  # fmt: skip
+
+
+def _add_lora_rank(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lora-rank", type=count, default=LORA_RANK, metavar="R",
+        help="of the adapters (default: %(default)s)",
+    )  # fmt: skip
+
+
 def add_fit(commands: Any) -> None:
     """Add the command ``fit``."""
     parser = commands.add_parser(
@@ -50,21 +72,29 @@ def add_fit(commands: Any) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", help="a named shape such as llama-7b")
     which.add_argument("--config", metavar="FILE", help="a Hugging Face config.json")
-    parser.add_argument("--method", default="lora", choices=METHODS)
-    parser.add_argument("--budget-gb", type=float, default=15.0, metavar="GB")
-    parser.add_argument("--seq-len", type=count, default=None)
+    parser.add_argument(
+        "--method", default="lora", choices=METHODS, help="what is trained (default: lora)"
+    )
+    parser.add_argument(
+        "--budget-gb", type=float, default=15.0, metavar="GB",
+        help="for the whole step (default: %(default)g)",
+    )  # fmt: skip
+    _add_seq_len(parser)
     parser.add_argument(
         "--effective-batch-size", "--batch", type=count, default=32, metavar="N",
         help="samples before each optimizer step (default: 32)",
     )  # fmt: skip
-    parser.add_argument("--devices", type=count, default=1)
-    parser.add_argument("--precision", help="fp32, bf16, fp16, bf16-mixed or fp16-mixed")
+    parser.add_argument("--devices", type=count, default=1, help="cards (default: 1)")
+    parser.add_argument(
+        "--precision",
+        help="fp32, bf16, fp16, bf16-mixed or fp16-mixed (default: bf16, on a card without units "
+        "for it fp16)",
+    )  # fmt: skip
     parser.add_argument("--optimizer", default="adamw", help="names, or 'none' (default: adamw)")
     parser.add_argument("--quantize", choices=("int8", "4bit", "4bit-double"))
-    parser.add_argument("--lora-rank", type=count, default=LORA_RANK)
+    _add_lora_rank(parser)
     _add_card(parser, "--gpu")
-    parser.add_argument("--time-limit", type=float, default=40.0, metavar="SECONDS")
-    parser.add_argument("--seed", type=int, default=0)
+    add_effort(parser, time_limit=40.0)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_fit)
 
@@ -103,16 +133,20 @@ def add_optimize(commands: Any) -> None:
         "model", help="a named shape such as llama-7b, or the path of a config.json"
     )
     parser.add_argument("--budget-gb", type=float, required=True, metavar="GB")
-    parser.add_argument("--batch-size", type=count, default=1)
-    parser.add_argument("--seq-len", type=count, default=None)
+    parser.add_argument(
+        "--batch-size", type=count, default=1, help="samples of a micro-batch (default: 1)"
+    )
+    _add_seq_len(parser)
     parser.add_argument(
         "--precision", "--dtype", choices=("fp32", "bf16", "fp16"),
         help="of the weights (default: bf16, on a card without units for it fp16)",
     )  # fmt: skip
     _add_card(parser)
     parser.add_argument("--optimizer", default="adamw", help="or 'none' (default: adamw)")
-    parser.add_argument("--method", default="full", choices=("full", "lora"))
-    parser.add_argument("--lora-rank", type=count, default=LORA_RANK)
+    parser.add_argument(
+        "--method", default="full", choices=("full", "lora"), help="what is trained (default: full)"
+    )
+    _add_lora_rank(parser)
     parser.add_argument(
         "--outputs", default="all", choices=OUTPUTS,
         help="loss: the step returns its loss alone, and holds no logits for it",
@@ -120,6 +154,11 @@ def add_optimize(commands: Any) -> None:
     parser.add_argument(
         "--accumulation-steps", type=count, default=1, metavar="N", help="micro-batches a step"
     )
+    parser.add_argument(
+        "--chunked-loss", type=chunks_of, default="auto", metavar="CHUNKS",
+        help="into how many chunks the loss of a language model is split, 0 for none (default: "
+        "auto, only if no plan fits otherwise)",
+    )  # fmt: skip
     parser.add_argument("--costs", default="auto", help="flops, roofline:<device> (default: auto)")
     parser.add_argument("--output", metavar="FILE", help="where to write the plan")
     add_solving(parser)
@@ -149,6 +188,7 @@ def _optimize(args: argparse.Namespace) -> int:
         costs=args.costs,
         seed=args.seed,
         outputs=args.outputs,
+        chunked_loss=args.chunked_loss,
         accumulation_steps=args.accumulation_steps,
         display=args.display,
         card=card,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pebble.arguments import check_time_limit, one_of, positive_integer
+from pebble.arguments import check_keywords, check_time_limit, one_of, positive_integer
 from pebble.budget import whole_budget
 from pebble.errors import InvalidArgument
 from pebble.measure.costs import check_costs
@@ -223,6 +224,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
             raise InvalidArgument(
                 f"budgeted takes no {name}: it plans the batches that it is called with."
             )
+    check_keywords("budgeted", options, inspect.signature(budgeted).parameters)
 
 
 def _check_fused(**asked: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pebble.arguments import check_keywords, check_time_limit, one_of
 from pebble.budget import Footprint, whole_budget
+from pebble.cards import tell_budget
 from pebble.deadline import Deadline
 from pebble.errors import CaptureError
 from pebble.options import TIME_LIMIT, ChunkedLoss, Differentiate, SearchOptions, StepOptions
@@ -173,6 +174,7 @@ def optimize(
         card=card,
     )
     within = PlanSearch(budget, search, deadline)
+    tell_budget(asked.card, budget)
     one_of("level", level, LEVELS)
     check_keywords("optimize", options, inspect.signature(optimize).parameters)
     check_solver_options(solver, options)

@@ -28,6 +28,8 @@ QUICK_SOLVERS = ("keep_all", "sqrt", "recompute_all")
 """Those that say at once whether something fits."""
 _FIRST_SHARE = 0.6
 """Of the time, for the solver where nothing is known to fit: the rest is for what is tried next."""
+_REFUSAL_SECONDS = 5.0
+"""For the least peak that a refusal names, where it is proved beforehand that nothing fits."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,17 @@ class PlanSearch:
         return None if known is None else KNOWN.with_bound(_as_result(problem, known))
 
     def least(self, step: Footprint) -> LeastKnown:
-        """The least peak known for a step, looked for in the time that is left."""
+        """The least peak known for a step, looked for in the time that is left.
+
+        Below the peak that no schedule undercuts there is nothing to find within the budget: what
+        is looked for is only said, and nobody waits long for that.
+        """
         known = KNOWN.leanest(step.graph)
+        left = self.deadline.share()
+        hopeless = self.budget_bytes < step.peak_lower_bound
         least = least_known_peak(
             step,
-            time_limit=self.deadline.share(),
+            time_limit=min(left, _REFUSAL_SECONDS) if hopeless else left,
             seed=self.options.seed,
             start=None if known is None else known.schedule,
         )

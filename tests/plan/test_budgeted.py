@@ -271,6 +271,7 @@ def test_a_plan_to_begin_with_is_the_first_of_them() -> None:
         ({"budget_gb": 1, "budget_bytes": 1}, InvalidArgument, "Pass one of budget_gb"),
         ({"budget_gb": 1, "batch_size": 4}, InvalidArgument, "takes no batch_size"),
         ({"budget_gb": 1, "swap": True}, InvalidArgument, "has no option 'swap'"),
+        ({"budget_gb": 1, "solvr": "ilp"}, InvalidArgument, "did you mean .solver."),
         ({"budget_gb": 1, "solver": "magic"}, UnknownSolver, "magic"),
         ({"budget_gb": 1, "optimizer": "magic"}, InvalidArgument, "'magic' is not known"),
         ({"budget_gb": 1, "costs": "roofline:abacus"}, InvalidArgument, "abacus"),

@@ -98,6 +98,24 @@ def test_tracing_and_all_solving_share_one_time_limit(
     assert clock[0] - began + limits["least"] == pytest.approx(27.0)
 
 
+@pytest.mark.parametrize(("below", "seconds"), [(0, 27.0), (1, 5.0)])
+def test_a_budget_below_every_schedule_is_refused_soon(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, below: int, seconds: float
+) -> None:
+    footprint = trace_step(*net(), optimizer=None).footprint
+    given = []
+    honest = pebble.budget.least_known_peak
+
+    def least(step: Footprint, **how: Any) -> Any:
+        given.append(how["time_limit"])
+        return honest(step, **how | {"time_limit": 0.1})
+
+    monkeypatch.setattr("pebble.plan.search.least_known_peak", least)
+    search = SearchOptions("auto", 27.0, 0, False)
+    PlanSearch(footprint.peak_lower_bound - below, search, Deadline(27.0)).least(footprint)
+    assert given == [pytest.approx(seconds)]
+
+
 def test_a_quick_plan_follows_where_tracing_alone_takes_longer(
     asked: list[float], slow_trace: Callable[[float], None]
 ) -> None:
