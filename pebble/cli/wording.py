@@ -42,14 +42,18 @@ def short_warnings() -> Iterator[None]:
     """Print pebble's warnings in one line each, without a place in somebody's program."""
     before = warnings.formatwarning
 
-    def line(
-        message: Warning | str, category: type[Warning], file: str, at: int, code: str | None = None
+    def told(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
     ) -> str:
         if issubclass(category, PebbleWarning):
             return f"{category.__name__}: {message}\n"
-        return before(message, category, file, at, code)
+        return before(message, category, filename, lineno, line)
 
-    warnings.formatwarning = line
+    warnings.formatwarning = told
     try:
         yield
     finally:
